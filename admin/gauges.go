@@ -1,0 +1,64 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Stats is how things stand at this moment. The maps' keys become labels, so
+// they must come from small sets.
+type Stats struct {
+	Pending    map[string]uint64 // messages not yet delivered to a relay, by queue
+	AckPending map[string]int    // messages delivered and not settled, sleeping ones included, by queue
+	Circuits   map[string]int    // endpoints by state of their circuit: closed, half-open, open
+	OldestDue  time.Duration     // for how long the oldest webhook that may be sent has been waiting
+	InFlight   int               // webhooks in this process's hands
+}
+
+// gauges is a collector that asks for the stats once per scrape. Set gauges would
+// need a goroutine to refresh them, and be stale in between.
+type gauges struct {
+	stats                                              func() Stats
+	pending, ackPending, circuits, oldestDue, inFlight *prometheus.Desc
+}
+
+func newGauges(stats func() Stats) *gauges {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &gauges{
+		stats:      stats,
+		pending:    desc("relay_queue_pending", "Messages that no relay has taken yet, by queue.", "queue"),
+		ackPending: desc("relay_ack_pending", "Messages taken and not settled, sleeping ones included, by queue.", "queue"),
+		circuits:   desc("relay_circuits", "Endpoints known to this process, by state of their circuit.", "state"),
+		oldestDue:  desc("relay_oldest_due_seconds", "How long the oldest webhook that may be sent has been waiting."),
+		inFlight:   desc("relay_in_flight", "Webhooks in this process's hands."),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{g.pending, g.ackPending, g.circuits, g.oldestDue, g.inFlight} {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (g *gauges) Collect(ch chan<- prometheus.Metric) {
+	send := func(d *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+	}
+	s := g.stats()
+	for queue, n := range s.Pending {
+		send(g.pending, float64(n), queue)
+	}
+	for queue, n := range s.AckPending {
+		send(g.ackPending, float64(n), queue)
+	}
+	for state, n := range s.Circuits {
+		send(g.circuits, float64(n), state)
+	}
+	send(g.oldestDue, s.OldestDue.Seconds())
+	send(g.inFlight, float64(s.InFlight))
+}
