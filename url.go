@@ -1,0 +1,156 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// CheckURL says whether relay can send to a URL, and how that URL is written:
+// canonical has the scheme and host in lower case, no default port, at least
+// "/" as its path, and nothing beyond ASCII; path and query keep their meaning
+// to the byte. Two spellings that go on the wire alike have one canonical form,
+// and the canonical form is its own.
+//
+// Refused are: anything longer than [MaxURL], control characters and spaces,
+// schemes other than http and https, a user name or password, a fragment, a
+// missing host, a host that is no name in ASCII and no IP address, and ports
+// outside 1 to 65535. Whether relay may call that address is decided later,
+// after DNS. The error is for people and repeats neither the query nor a
+// password.
+func CheckURL(raw string) (canonical string, err error) {
+	u, err := parseURL(raw)
+	if err != nil {
+		return "", err
+	}
+	host, err := canonicalHost(u)
+	if err != nil {
+		return "", err
+	}
+	u.Host = host
+	if u.Path == "" {
+		u.Path = "/"
+	}
+	canonical = u.String()
+	if len(canonical) > MaxURL {
+		return "", fmt.Errorf("URL: longer than %d bytes once escaped", MaxURL)
+	}
+	return canonical, nil
+}
+
+// parseURL reads a URL and refuses what can be seen without looking at the
+// host. net/url's own errors repeat parts of the URL, so none is passed on.
+func parseURL(raw string) (*url.URL, error) {
+	switch {
+	case raw == "":
+		return nil, errors.New("URL: empty")
+	case len(raw) > MaxURL:
+		return nil, fmt.Errorf("URL: longer than %d bytes", MaxURL)
+	case strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return nil, errors.New("URL: holds a space or a control character")
+	case strings.Contains(raw, "#"):
+		return nil, errors.New("URL: has a fragment (#…), which is never sent")
+	}
+	u, err := url.Parse(escape(raw))
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	switch {
+	case u.Scheme == "":
+		return nil, errors.New("URL: no scheme; it must begin with https:// or http://")
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, fmt.Errorf("URL: scheme %.20q; only https and http are called", u.Scheme)
+	case u.Opaque != "":
+		return nil, errors.New("URL: no // after the scheme")
+	case u.User != nil:
+		return nil, errors.New("URL: holds a user name or password; use an Authorization header")
+	}
+	return u, nil
+}
+
+func unreadable(err error) error {
+	if _, ok := errors.AsType[url.EscapeError](err); ok {
+		return errors.New("URL: a % that no two hexadecimal digits follow")
+	}
+	if _, ok := errors.AsType[url.InvalidHostError](err); ok {
+		return errors.New("URL: a character in the host that no host has")
+	}
+	return errors.New("URL: cannot be read")
+}
+
+// canonicalHost returns host and port as they go into the canonical URL.
+func canonicalHost(u *url.URL) (string, error) {
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	if host == "" {
+		return "", errors.New("URL: no host")
+	}
+	if strings.HasPrefix(u.Host, "[") {
+		addr, err := netip.ParseAddr(host)
+		if err != nil || !addr.Is6() {
+			return "", errors.New("URL: no IPv6 address between [ and ]")
+		}
+		if addr.Zone() != "" {
+			return "", errors.New("URL: an IPv6 address with a zone has meaning on one machine only")
+		}
+		host = "[" + addr.String() + "]"
+	} else if err := checkName(host); err != nil {
+		return "", err
+	}
+	if port == "" {
+		return host, nil
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return "", errors.New("URL: the port is not between 1 and 65535")
+	}
+	if u.Scheme == "https" && n == 443 || u.Scheme == "http" && n == 80 {
+		return host, nil
+	}
+	return host + ":" + strconv.FormatUint(n, 10), nil
+}
+
+// checkName refuses what cannot be a DNS name or an IPv4 address. A name in
+// another script must come in its xn-- form: relay then shows what it calls,
+// and no look-alike digit turns into an address on the way.
+func checkName(host string) error {
+	if len(host) > 253 {
+		return errors.New("URL: the host is longer than 253 bytes")
+	}
+	for i := range len(host) {
+		switch c := host[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		case c >= 0x80:
+			return errors.New("URL: the host is not in ASCII; write it in its xn-- form")
+		default:
+			return errors.New("URL: a character in the host that no host has")
+		}
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(host, "."), ".") {
+		if label == "" || len(label) > 63 {
+			return errors.New("URL: a part of the host is empty or longer than 63 bytes")
+		}
+	}
+	return nil
+}
+
+// escape writes as %XX what no URL may hold, wherever it stands, and in the path
+// also the characters at which net/url gives up on the spelling it was given:
+// beside a "{" it would turn %2F into a slash. The rest of a query is left as it
+// is. Whatever this escapes in the host, [url.Parse] or checkName refuses.
+func escape(raw string) string {
+	var b strings.Builder
+	inQuery := false
+	for i := range len(raw) {
+		c := raw[i]
+		inQuery = inQuery || c == '?'
+		if c < 0x80 && (inQuery || strings.IndexByte("\"<>\\^`{|}", c) < 0) {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
