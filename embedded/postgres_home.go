@@ -24,6 +24,7 @@ type home struct {
 	dir       string
 	socket    string // directory of the Unix socket
 	temporary bool
+	guard     *guard // of a temporary directory
 	password  string
 	owner     *owner // who runs Postgres; nil: we do
 }
@@ -87,7 +88,10 @@ func (h *home) furnish() (err error) {
 	if len(h.dir)+len("/.s.PGSQL.65535") > maxSocketPath {
 		h.socket = filepath.Join(os.TempDir(), "relay-pg-"+rand.Text())
 	}
-	return nil
+	if h.temporary {
+		h.guard, err = startGuard(h.dir, h.socket)
+	}
+	return err
 }
 
 // openSocketDir makes the directory of the socket where it is not the home
@@ -116,9 +120,10 @@ func readOrMakePassword(path string) (string, error) {
 
 // remove deletes what was only for this process.
 func (h *home) remove() error {
-	var err error
+	err := h.guard.release()
+	h.guard = nil
 	if h.socket != "" && h.socket != h.dir {
-		err = os.RemoveAll(h.socket)
+		err = errors.Join(err, os.RemoveAll(h.socket))
 	}
 	if h.temporary {
 		err = errors.Join(err, os.RemoveAll(h.dir))
