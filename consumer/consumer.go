@@ -1,0 +1,247 @@
+// Package consumer takes webhooks off JetStream and sees each one through: it
+// is the way that a webhook takes, from the queue to its acknowledgement.
+//
+//	handle.go   the way of one webhook, on one screen: start here
+//	streams.go  the three streams and two durable consumers, and what is in them
+//	fetch.go    pulling messages, no more than there is room for, and keeping them alive
+//	decode.go   what a producer may write: the envelope and the raw form
+//	fields.go   each field of a message, and what is wrong with it
+//	meta.go     the headers on relay's own copies of an event
+//	shelve.go   which shelf an event waits on: asleep, scheduled or parked
+//	settle.go   acknowledging, sleeping, moving and burying, after the record
+//	lanes.go    bringing parked events back when their endpoint is well
+//	sweep.go    finding schedules that did not fire
+//	replay.go   bringing dead letters back
+//	events.go   telling the world, over NATS and in the log
+//
+// It meets the audit log, the policies, the sender and the registry of
+// endpoints through the small interfaces below.
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// Log is the audit log: it grants claims and keeps the record. Both calls
+// return only when what they did is durable. An error means that nothing is
+// known to be written, and that the context ended.
+type Log interface {
+	Claim(ctx context.Context, w relay.Webhook) (relay.Claim, error)
+	Record(ctx context.Context, w relay.Webhook, c relay.Claim, as []relay.Attempt, v relay.Verdict) (relay.Verdict, error)
+	Overdue(ctx context.Context, since time.Duration, limit int) ([]relay.Webhook, error)
+	Ready(ctx context.Context) error
+}
+
+// Policy decides whether an attempt may be made and what came of it. No
+// attempts in the answer means that it was refused; two mean a quick retry.
+type Policy interface {
+	Do(ctx context.Context, ep relay.Endpoint, w relay.Webhook, c relay.Claim,
+		send func(context.Context) relay.Attempt) ([]relay.Attempt, relay.Verdict)
+	Rest(endpointKey string) time.Duration
+}
+
+// Sender makes one HTTP exchange. It never fails: a failure is in the attempt.
+type Sender interface {
+	Send(ctx context.Context, ep relay.Endpoint, w relay.Webhook) relay.Attempt
+}
+
+// Endpoints finds the endpoint that a producer named or wrote out as a URL.
+type Endpoints interface {
+	Find(name, url string) (relay.Endpoint, error)
+}
+
+// Options are the settings of a [Consumer]. The five collaborators are
+// required; every other field has a default.
+type Options struct {
+	Conn      *nats.Conn
+	Log       Log
+	Policy    Policy
+	Sender    Sender
+	Endpoints Endpoints
+
+	// Slots is how many webhooks are worked on at a time, for each of the two
+	// queues. Defaults to 256.
+	Slots int
+	// AckWait must be the one the durable consumers were made with. Held
+	// messages are kept alive every third of it. Defaults to 45 s.
+	AckWait time.Duration
+	// MaxAckPending must be the one the durable consumers were made with.
+	// Half of it is the budget for sleeping messages. Defaults to
+	// max(4 × Slots, 10,000), at most 50,000.
+	MaxAckPending int
+	// MaxSleep is the longest delay that is slept by NakWithDelay; longer ones
+	// become schedules. Defaults to relay.MaxSleep, 15 minutes.
+	MaxSleep time.Duration
+	// ExpiresAfter is when an event that names no expires_at is given up,
+	// counted from its acceptance or its scheduled_at. Defaults to 72 hours.
+	ExpiresAfter time.Duration
+	// Sweep is how often lanes and overdue schedules are looked for. Defaults
+	// to 10 s.
+	Sweep time.Duration
+	// Drain is how long Run waits for webhooks in hand after its context has
+	// ended. Defaults to 40 s: more than one exchange takes.
+	Drain time.Duration
+	// ReplayRate is the number of dead letters replayed per second. Defaults
+	// to 500.
+	ReplayRate int
+	// Observe is called once for every webhook that was worked on, after it
+	// was recorded; metrics hang here. It must not block.
+	Observe func(relay.Webhook, []relay.Attempt, relay.Verdict)
+	// At is called at the named points of a webhook's way, for tests that
+	// crash there. Defaults to nothing.
+	At func(Point)
+
+	Logger zerolog.Logger // silent by default
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.Slots, 256)
+	setDefault(&o.AckWait, 45*time.Second)
+	setDefault(&o.MaxAckPending, min(max(4*o.Slots, 10_000), 50_000))
+	setDefault(&o.MaxSleep, relay.MaxSleep)
+	setDefault(&o.ExpiresAfter, 72*time.Hour)
+	setDefault(&o.Sweep, 10*time.Second)
+	setDefault(&o.Drain, 40*time.Second)
+	setDefault(&o.ReplayRate, 500)
+	if o.Observe == nil {
+		o.Observe = func(relay.Webhook, []relay.Attempt, relay.Verdict) {}
+	}
+	if o.At == nil {
+		o.At = func(Point) {}
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (o Options) validate() error {
+	var faults []error
+	missing := func(name string, is bool) {
+		if is {
+			faults = append(faults, fmt.Errorf("consumer: %s is missing", name))
+		}
+	}
+	missing("Conn", o.Conn == nil)
+	missing("Log", o.Log == nil)
+	missing("Policy", o.Policy == nil)
+	missing("Sender", o.Sender == nil)
+	missing("Endpoints", o.Endpoints == nil)
+	return errors.Join(faults...)
+}
+
+// Consumer works on webhooks. It is safe for concurrent use; Run is called
+// once.
+type Consumer struct {
+	Options
+	js       jetstream.JetStream
+	log      zerolog.Logger
+	held     *held
+	sleep    *sleepBudget
+	lanes    *lanes
+	inFlight atomic.Int64
+	working  sync.WaitGroup
+	stats    atomic.Pointer[Stats]
+}
+
+// New makes a consumer and starts nothing. The error names every option that
+// is missing.
+func New(o Options) (*Consumer, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	o = o.withDefaults()
+	js, err := jetstream.New(o.Conn)
+	if err != nil {
+		return nil, fmt.Errorf("consumer: open JetStream: %w", err)
+	}
+	c := &Consumer{
+		Options: o,
+		js:      js,
+		log:     o.Logger,
+		held:    newHeld(),
+		sleep:   newSleepBudget(o.MaxAckPending / 2),
+	}
+	c.lanes = newLanes(c)
+	c.stats.Store(&Stats{})
+	return c, nil
+}
+
+// Run works until ctx ends, then takes nothing new, finishes what is in hand
+// (for at most Options.Drain) and returns. What was not finished is not
+// acknowledged: it will be delivered again, to this process or another.
+//
+// It returns an error if the streams are not there: run relay init.
+func (c *Consumer) Run(ctx context.Context) error {
+	queue, err := c.js.Consumer(ctx, StreamQueue, DurableQueue)
+	if err != nil {
+		return missingStream(StreamQueue, DurableQueue, err)
+	}
+	due, err := c.js.Consumer(ctx, StreamLater, DurableDue)
+	if err != nil {
+		return missingStream(StreamLater, DurableDue, err)
+	}
+	service, err := c.serveReplay(ctx)
+	if err != nil {
+		return err
+	}
+	defer service.stop()
+
+	// What waits must stop at once; what was sent must finish. So the work has
+	// a context of its own, which outlives ctx by the drain.
+	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopWork(errStopped)
+
+	var loops sync.WaitGroup
+	loops.Go(func() { c.fetch(ctx, work, queue) })
+	loops.Go(func() { c.fetch(ctx, work, due) })
+	loops.Go(func() { c.lanes.run(ctx) })
+	loops.Go(func() { c.sweep(ctx) })
+	loops.Go(func() { c.watch(ctx, queue, due) })
+
+	var beat sync.WaitGroup
+	beat.Go(func() { c.held.keepAlive(work, c.AckWait/3) })
+	loops.Wait()
+	c.drain(stopWork)
+	stopWork(errStopped)
+	beat.Wait()
+	return nil
+}
+
+var (
+	errStopped  = errors.New("consumer: stopped")
+	errDrainEnd = errors.New("consumer: the drain took too long")
+)
+
+// drain waits for the webhooks in hand, at most Options.Drain.
+func (c *Consumer) drain(stopWork context.CancelCauseFunc) {
+	late := time.AfterFunc(c.Drain, func() {
+		c.log.Error().Int64("in_flight", c.inFlight.Load()).Dur("drain_ms", c.Drain).
+			Msg("drain took too long; what is in hand will be delivered again")
+		stopWork(errDrainEnd)
+	})
+	defer late.Stop()
+	c.working.Wait()
+}
+
+func missingStream(stream, durable string, err error) error {
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("consumer: stream %s with durable consumer %s does not exist: run relay init: %w", stream, durable, err)
+	}
+	return fmt.Errorf("consumer: look up %s/%s: %w", stream, durable, err)
+}

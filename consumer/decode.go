@@ -1,0 +1,217 @@
+package consumer
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// The header names of the raw form. Each has the name of its envelope field.
+const (
+	headerPrefix     = "Relay-"
+	headerURL        = "Relay-Url"
+	headerEndpoint   = "Relay-Endpoint"
+	headerID         = "Relay-Id"
+	requestHeader    = "Relay-Header-" // Relay-Header-<Name>: a header of the request
+	defaultMethod    = http.MethodPost
+	defaultMediaType = "application/json"
+)
+
+// reading is a message being read. It collects every fault, so that a producer
+// learns all of them at once.
+type reading struct {
+	w      relay.Webhook
+	faults []error
+}
+
+func (r *reading) fault(name, format string, args ...any) {
+	r.faults = append(r.faults, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+}
+
+// decode reads a message into a webhook. The error joins every fault of the
+// message; the webhook then holds what could be read, for the record.
+func decode(m meta, header nats.Header, body []byte, expiresAfter time.Duration) (relay.Webhook, error) {
+	r := &reading{w: relay.Webhook{
+		Key: m.key, Generation: m.generation,
+		Method: defaultMethod, ContentType: defaultMediaType,
+	}}
+	h := canonical(header)
+	if size := headerBytes(header); size > relay.MaxMessageHeader {
+		r.fault("message headers", "%d bytes, more than %d", size, relay.MaxMessageHeader)
+	}
+	if h.Get(headerURL) != "" || h.Get(headerEndpoint) != "" {
+		r.raw(h, body)
+	} else {
+		r.envelope(h, body)
+	}
+	r.trace(h)
+	r.identify(m, h)
+	r.check(m, expiresAfter)
+	return r.w, errors.Join(r.faults...)
+}
+
+// raw reads the form in which the body is the HTTP body and the fields are
+// headers. Of a field that stands there twice the first counts.
+func (r *reading) raw(h textproto.MIMEHeader, body []byte) {
+	r.w.Body = body
+	for _, name := range sortedKeys(h) {
+		short, ok := strings.CutPrefix(name, headerPrefix)
+		if !ok || strings.HasPrefix(name, metaPrefix) {
+			continue
+		}
+		if name, ok := strings.CutPrefix(name, requestHeader); ok {
+			r.addHeaders(name, h[requestHeader+name])
+			continue
+		}
+		field := strings.ReplaceAll(strings.ToLower(short), "-", "_")
+		read, known := fields[field]
+		if !known || slices.Contains(envelopeOnly, field) {
+			r.fault(name, "relay knows no such header%s", suggest(field))
+			continue
+		}
+		read(r, value{name: name, raw: []byte(h[name][0]), header: true})
+	}
+	r.checkHeaders()
+}
+
+// envelope reads the form in which the message is one JSON object. It walks
+// the object itself: a map would forget fields that stand there twice, and
+// payload must stay as published, byte for byte.
+func (r *reading) envelope(h textproto.MIMEHeader, body []byte) {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
+		r.fault("message", "neither an envelope (a JSON object with url or endpoint) nor a raw message (header %s or %s)", headerURL, headerEndpoint)
+		return
+	}
+	for seen := map[string]bool{}; dec.More(); {
+		token, err := dec.Token()
+		if err != nil {
+			r.fault("envelope", "%v", err)
+			return
+		}
+		name, _ := token.(string)
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			r.fault("envelope", "field %s: %v", clip(name), err)
+			return
+		}
+		switch read, known := fields[name]; {
+		case !known:
+			r.fault(clip(name), "relay knows no such field%s", suggest(name))
+		case seen[name]:
+			r.fault(name, "stands there twice")
+		case string(raw) == "null" && name != "payload":
+			// null is the same as leaving a field out, except that it is JSON for a payload.
+		default:
+			read(r, value{name: name, raw: raw})
+		}
+		seen[name] = true
+	}
+	if _, err := dec.Token(); err != nil {
+		r.fault("envelope", "%v", err)
+	} else if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		r.fault("envelope", "something follows after the closing brace")
+	}
+	for _, name := range sortedKeys(h) {
+		if strings.HasPrefix(name, headerPrefix) && !strings.HasPrefix(name, metaPrefix) && name != headerID {
+			r.fault(name, "belongs to the raw form, which needs %s or %s; in an envelope write it as a field", headerURL, headerEndpoint)
+		}
+	}
+	r.checkHeaders()
+}
+
+// identify settles the webhook id: the producer's, else Nats-Msg-Id where it
+// fits, else one made from the event key. On relay's own copies it was settled
+// before.
+func (r *reading) identify(m meta, h textproto.MIMEHeader) {
+	switch {
+	case m.id != "":
+		r.w.ID = m.id
+	case r.w.ID != "":
+	case idPattern.MatchString(h.Get(headerID)):
+		r.w.ID = h.Get(headerID)
+	case idPattern.MatchString(h.Get(nats.MsgIdHdr)):
+		r.w.ID = h.Get(nats.MsgIdHdr)
+	default:
+		r.w.ID = "evt_" + m.key.String()
+	}
+}
+
+// check holds the fields against each other and against the clock of the
+// moment at which JetStream accepted the event.
+func (r *reading) check(m meta, expiresAfter time.Duration) {
+	w := &r.w
+	accepted := w.Key.Time
+	switch {
+	case w.URL == "" && w.EndpointName == "" && len(r.faults) == 0:
+		r.fault("url", "missing: name a url or an endpoint")
+	case w.URL != "" && w.EndpointName != "":
+		r.fault("url", "name a url or an endpoint, not both")
+	}
+	if w.URL != "" {
+		if _, err := relay.CheckURL(w.URL); err != nil {
+			r.fault("url", "%v", err)
+		}
+	}
+	if w.ScheduledAt.After(accepted.Add(relay.MaxScheduleAhead)) {
+		r.fault("scheduled_at", "more than 30 days ahead")
+	}
+	if w.ExpiresAt.After(accepted.Add(relay.MaxExpiry)) {
+		r.fault("expires_at", "more than 90 days ahead")
+	}
+	if !w.ExpiresAt.IsZero() && !w.ExpiresAt.After(w.ScheduledAt) {
+		r.fault("expires_at", "not after scheduled_at")
+	}
+	if !m.replayed.IsZero() { // a replay is asked for by a person who knows how old the letter is
+		w.ScheduledAt, w.ExpiresAt = time.Time{}, m.replayed.Add(expiresAfter)
+	}
+	if w.ExpiresAt.IsZero() {
+		w.ExpiresAt = later(accepted, w.ScheduledAt).Add(expiresAfter)
+	}
+}
+
+// trace keeps the W3C trace context, under whatever capitals it was written.
+func (r *reading) trace(h textproto.MIMEHeader) {
+	for _, name := range []string{"traceparent", "tracestate", "baggage"} {
+		v := h.Get(name)
+		if v == "" || len(v) > relay.MaxHeaderBytes || hasControl(v) {
+			continue
+		}
+		if r.w.Trace == nil {
+			r.w.Trace = http.Header{}
+		}
+		r.w.Trace.Set(name, v)
+	}
+}
+
+// canonical makes header names comparable: NATS keeps the capitals that the
+// producer wrote, and a producer in another language writes others.
+func canonical(h nats.Header) textproto.MIMEHeader {
+	out := make(textproto.MIMEHeader, len(h))
+	for _, name := range sortedKeys(h) {
+		key := textproto.CanonicalMIMEHeaderKey(name)
+		out[key] = append(out[key], h[name]...)
+	}
+	return out
+}
+
+func headerBytes(h nats.Header) int {
+	size := 0
+	for name, values := range h {
+		for _, v := range values {
+			size += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	return size
+}

@@ -1,0 +1,198 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// A pull waits this long for messages. With a heartbeat every second, a
+	// pull that a restarted server has forgotten is noticed within two.
+	pullWait      = 10 * time.Second
+	pullHeartbeat = time.Second
+	// After a failed pull, or while Postgres is out of reach.
+	fetchPause = 500 * time.Millisecond
+)
+
+// fetch pulls from one durable consumer until ctx ends: never more than there
+// are free slots, because a message ages from the moment it is delivered to
+// this process, and what is held is what a crash would delay. Each message is
+// handled in a goroutine of its own, on the context work.
+func (c *Consumer) fetch(ctx, work context.Context, from jetstream.Consumer) {
+	room := newSlots(c.Slots)
+	stop := context.AfterFunc(ctx, room.close)
+	defer stop()
+	for {
+		n, ok := room.take()
+		if !ok {
+			return
+		}
+		if err := c.Log.Ready(ctx); err != nil {
+			room.giveBack(n)
+			c.log.Warn().Err(err).Msg("fetching nothing while the audit log is not ready")
+			pause(ctx, fetchPause)
+			continue
+		}
+		pull, endPull := context.WithTimeout(ctx, pullWait)
+		batch, err := from.Fetch(n, jetstream.FetchContext(pull), jetstream.FetchHeartbeat(pullHeartbeat))
+		if err != nil {
+			endPull()
+			room.giveBack(n)
+			c.log.Warn().Err(err).Msg("fetch")
+			pause(ctx, fetchPause)
+			continue
+		}
+		c.working.Go(func() {
+			defer endPull()
+			c.receive(ctx, work, batch, room, n)
+		})
+	}
+}
+
+// receive starts a handler for each message of a pull and gives back the slots
+// that it did not need. What arrives after ctx has ended goes straight back to
+// the queue, for another process.
+func (c *Consumer) receive(ctx, work context.Context, batch jetstream.MessageBatch, room *slots, n int) {
+	for m := range batch.Messages() {
+		if ctx.Err() != nil {
+			_ = m.Nak() // if it is lost, AckWait brings the message back
+			continue
+		}
+		n--
+		room.fill()
+		c.held.add(m)
+		c.inFlight.Add(1)
+		c.working.Go(func() {
+			defer room.free()
+			defer c.inFlight.Add(-1)
+			defer c.held.remove(m)
+			c.handle(work, m)
+		})
+	}
+	room.giveBack(n)
+	if err := batch.Error(); err != nil && !isPullEnd(err) {
+		c.log.Warn().Err(err).Msg("pull ended early")
+	}
+}
+
+// isPullEnd reports whether a pull ended because its time was over.
+func isPullEnd(err error) bool {
+	return errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// slots counts the webhooks that may be worked on at once. A slot is free,
+// asked for (a pull for it is under way) or busy. It is safe for concurrent
+// use.
+type slots struct {
+	mu      sync.Mutex
+	changed *sync.Cond
+	all     int
+	idle    int // free
+	asked   int // promised to a pull that has not filled them
+	closed  bool
+}
+
+func newSlots(n int) *slots {
+	s := &slots{all: n, idle: n}
+	s.changed = sync.NewCond(&s.mu)
+	return s
+}
+
+// take waits until a pull is worth its while and returns how many messages to
+// ask for: all that are free, as soon as the pulls under way have room for
+// less than a quarter. So a busy worker asks at once for every slot that it
+// frees, and a quiet one does not pile up pulls for a single message each. It
+// reports false when closed.
+func (s *slots) take() (int, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.closed && (s.idle == 0 || s.asked > s.all/4) {
+		s.changed.Wait()
+	}
+	n := s.idle
+	s.idle, s.asked = 0, s.asked+n
+	return n, !s.closed
+}
+
+func (s *slots) move(idle, asked int) {
+	s.mu.Lock()
+	s.idle += idle
+	s.asked += asked
+	s.mu.Unlock()
+	s.changed.Broadcast()
+}
+
+func (s *slots) giveBack(n int) { s.move(n, -n) } // a pull ended with n unfilled
+func (s *slots) fill()          { s.move(0, -1) } // a message arrived
+func (s *slots) free()          { s.move(1, 0) }  // its handler is done
+
+func (s *slots) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.changed.Broadcast()
+}
+
+// held is the set of messages in hand. One goroutine keeps all of them alive:
+// AckWait counts from the delivery to this process.
+type held struct {
+	mu   sync.Mutex
+	msgs map[jetstream.Msg]struct{}
+}
+
+func newHeld() *held { return &held{msgs: map[jetstream.Msg]struct{}{}} }
+
+func (h *held) add(m jetstream.Msg) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.msgs[m] = struct{}{}
+}
+
+func (h *held) remove(m jetstream.Msg) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.msgs, m)
+}
+
+// keepAlive tells the server that the held messages are being worked on, until
+// ctx ends. While the connection is down nats.go buffers or drops these; the
+// claim in Postgres then keeps others from making the same attempt.
+func (h *held) keepAlive(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, m := range h.all() {
+				_ = m.InProgress() // the next beat tries again
+			}
+		}
+	}
+}
+
+func (h *held) all() []jetstream.Msg {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	msgs := make([]jetstream.Msg, 0, len(h.msgs))
+	for m := range h.msgs {
+		msgs = append(msgs, m)
+	}
+	return msgs
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

@@ -1,0 +1,138 @@
+package consumer
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// handle is the way of one webhook: read it, claim it, attempt it, record what
+// came of it, and only then settle its message. A return before the end leaves
+// the message unacknowledged: JetStream delivers it again, and the claim knows
+// how far it came.
+func (c *Consumer) handle(ctx context.Context, raw jetstream.Msg) {
+	m, err := newMessage(raw)
+	if err != nil {
+		c.log.Error().Err(err).Str("subject", raw.Subject()).Msg("not a JetStream message")
+		return
+	}
+	w, ep, fault := c.read(m)
+	claim, err := c.Log.Claim(ctx, w) // no claim, no request
+	if err != nil {
+		c.left(w, "claim", err)
+		return
+	}
+	c.At(AfterClaim)
+	if claim.Verdict.Action != relay.Send { // decided before: only settle it
+		c.settle(ctx, m, w, claim, c.shelve(m, w, claim.Verdict))
+		return
+	}
+	attempts, verdict := c.attempt(ctx, ep, w, &claim, fault)
+	verdict = c.shelve(m, w, verdict)
+	c.At(BeforeRecord)
+	recorded, err := c.Log.Record(ctx, w, claim, attempts, verdict) // no record, no acknowledgement
+	if err != nil {
+		c.left(w, "record", err)
+		return
+	}
+	c.At(AfterRecord)
+	c.tell(w, attempts, recorded)
+	if recorded.Action == relay.Superseded {
+		return // another process holds this message now; it will settle it
+	}
+	count(&claim, attempts)
+	c.settle(ctx, m, w, claim, recorded)
+}
+
+// read decodes a message and finds its endpoint. With a fault, the webhook is
+// as much as could be read, for the record.
+func (c *Consumer) read(m message) (relay.Webhook, relay.Endpoint, error) {
+	w, fault := decode(m.meta, m.Headers(), m.Data(), c.ExpiresAfter)
+	var ep relay.Endpoint
+	if fault == nil {
+		ep, fault = c.Endpoints.Find(w.EndpointName, w.URL)
+	}
+	if fault != nil {
+		w.EndpointKey, w.IdempotencyKey = relay.InvalidEndpoint, ""
+		return w, ep, fault
+	}
+	w.EndpointKey, w.URL = ep.Key, ep.URL
+	return w, ep, nil
+}
+
+// attempt decides what can be decided without a request, and else asks policy
+// to make one. It answers the attempts made and the verdict on the webhook.
+func (c *Consumer) attempt(ctx context.Context, ep relay.Endpoint, w relay.Webhook, claim *relay.Claim, fault error) ([]relay.Attempt, relay.Verdict) {
+	now := time.Now()
+	switch {
+	case fault != nil:
+		return nil, relay.Verdict{Action: relay.Dead, Reason: invalidReason(fault)}
+	case !now.Before(w.ExpiresAt):
+		return nil, relay.Verdict{Action: relay.Dead, Reason: "expired: not delivered by " + w.ExpiresAt.Format(time.RFC3339)}
+	case w.ScheduledAt.After(now):
+		return nil, relay.Verdict{
+			Action: relay.Defer, After: w.ScheduledAt.Sub(now),
+			Reason: "scheduled for " + w.ScheduledAt.Format(time.RFC3339),
+		}
+	}
+	var last *relay.Attempt
+	attempts, verdict := c.Policy.Do(ctx, ep, w, *claim, func(ctx context.Context) relay.Attempt {
+		if last != nil && !c.claimAgain(ctx, w, claim, *last) {
+			return relay.Attempt{Kind: relay.Error, Class: "canceled", Err: "no second claim"}
+		}
+		last = new(c.send(ctx, ep, w, *claim))
+		return *last
+	})
+	return made(attempts, *claim), verdict
+}
+
+// send makes one request under a claim.
+func (c *Consumer) send(ctx context.Context, ep relay.Endpoint, w relay.Webhook, claim relay.Claim) relay.Attempt {
+	a := c.Sender.Send(ctx, ep, w)
+	a.ID, a.Number, a.Generation = claim.ID, claim.Made+1, w.Generation
+	c.At(AfterSend)
+	return a
+}
+
+// claimAgain goes before a quick second request: the first one is recorded and
+// the second claimed before it goes out.
+func (c *Consumer) claimAgain(ctx context.Context, w relay.Webhook, claim *relay.Claim, last relay.Attempt) bool {
+	soon := relay.Verdict{Action: relay.Retry, Place: relay.InQueue, Reason: "once more at once"}
+	recorded, err := c.Log.Record(ctx, w, *claim, []relay.Attempt{last}, soon)
+	if err != nil || recorded.Action != relay.Retry {
+		return false
+	}
+	next, err := c.Log.Claim(ctx, w)
+	if err != nil || next.Verdict.Action != relay.Send {
+		return false
+	}
+	*claim = next
+	return true
+}
+
+// made keeps the attempts that were really made. A panic between the claim and
+// the request leaves an attempt without an id: it gets the claim's.
+func made(attempts []relay.Attempt, claim relay.Claim) []relay.Attempt {
+	var none relay.AttemptID
+	kept := attempts[:0]
+	for _, a := range attempts {
+		if a.ID == none && a.Class == "panic" {
+			a.ID, a.Number = claim.ID, claim.Made+1
+		}
+		if a.ID != none {
+			kept = append(kept, a)
+		}
+	}
+	return kept
+}
+
+// count brings a claim up to date with the attempts made under it, for the
+// headers of a dead letter.
+func count(claim *relay.Claim, attempts []relay.Attempt) {
+	for _, a := range attempts {
+		claim.Made, claim.Last = max(claim.Made, a.Number), a.Status
+	}
+}

@@ -1,0 +1,113 @@
+package consumer
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// The headers on relay's own copies of an event. They are believed only on
+// subjects to which producers may not publish, and ignored everywhere else.
+const (
+	metaPrefix     = "Relay-Meta-"
+	metaKey        = metaPrefix + "Key"        // the event key
+	metaGeneration = metaPrefix + "Generation" // how often it was replayed
+	metaID         = metaPrefix + "Id"         // the webhook id, whatever it was made from
+	metaSubject    = metaPrefix + "Subject"    // where the producer published it
+	metaReplayed   = metaPrefix + "Replayed"   // when, RFC 3339; starts a new expiry
+	metaLane       = metaPrefix + "Lane"       // the copy was taken from its lane
+	metaEndpoint   = metaPrefix + "Endpoint-Key"
+	metaReason     = metaPrefix + "Reason" // why it is dead
+	metaStatus     = metaPrefix + "Status" // failed or dead
+	metaAttempts   = metaPrefix + "Attempts"
+	metaLastStatus = metaPrefix + "Last-Status"
+	metaBuried     = metaPrefix + "Buried" // when, RFC 3339
+)
+
+// meta is what relay knows about a message beyond what its producer wrote.
+type meta struct {
+	key        relay.Key
+	generation int
+	id         string
+	subject    string
+	replayed   time.Time
+	fromLane   bool
+}
+
+// message is one delivery of one stored message.
+type message struct {
+	jetstream.Msg
+	meta
+	delivered uint64 // for people only: it restarts on every copy and can go backwards
+}
+
+// newMessage reads relay's own headers from a delivery, if the message is on
+// one of relay's own subjects.
+func newMessage(m jetstream.Msg) (message, error) {
+	stored, err := m.Metadata()
+	if err != nil {
+		return message{}, err
+	}
+	msg := message{Msg: m, delivered: stored.NumDelivered}
+	msg.meta = readMeta(m.Subject(), m.Headers())
+	if msg.key.Seq == 0 {
+		msg.key = relay.NewKey(stored.Timestamp, stored.Sequence.Stream)
+	}
+	return msg, nil
+}
+
+// readMeta believes Relay-Meta headers on relay's own subjects only. A key
+// that cannot be read is left zero: the message is then an event of its own.
+func readMeta(subject string, h nats.Header) meta {
+	m := meta{subject: subject}
+	if strings.HasPrefix(subject, SubjectOutbound) {
+		return m
+	}
+	key, err := relay.ParseKey(h.Get(metaKey))
+	if err != nil {
+		return m
+	}
+	m.key = key
+	m.generation, _ = strconv.Atoi(h.Get(metaGeneration))
+	m.id = h.Get(metaID)
+	if from := h.Get(metaSubject); from != "" {
+		m.subject = from
+	}
+	m.replayed, _ = time.Parse(time.RFC3339, h.Get(metaReplayed))
+	m.fromLane = h.Get(metaLane) != ""
+	return m
+}
+
+// copyOf returns a new message for subject with the body and the producer's
+// own headers as they were, and relay's knowledge in Relay-Meta headers. What
+// JetStream wrote or would act on (Nats-*) is left behind.
+func copyOf(subject string, h nats.Header, body []byte, m meta) *nats.Msg {
+	out := nats.NewMsg(subject)
+	out.Data = body
+	for name, values := range h {
+		canonical := http.CanonicalHeaderKey(name)
+		if strings.HasPrefix(canonical, "Nats-") || strings.HasPrefix(canonical, metaPrefix) {
+			continue
+		}
+		out.Header[name] = values
+	}
+	out.Header.Set(metaKey, m.key.String())
+	out.Header.Set(metaGeneration, strconv.Itoa(m.generation))
+	out.Header.Set(metaSubject, m.subject)
+	if m.id != "" {
+		out.Header.Set(metaID, m.id)
+	}
+	if !m.replayed.IsZero() {
+		out.Header.Set(metaReplayed, m.replayed.UTC().Format(time.RFC3339))
+	}
+	if m.fromLane {
+		out.Header.Set(metaLane, "1")
+	}
+	return out
+}

@@ -1,0 +1,305 @@
+package consumer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/nats-io/nuid"
+	"golang.org/x/time/rate"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// The NATS micro service that brings dead letters back.
+const (
+	SubjectReplay = "relay.dead.replay" // ask for a replay
+	SubjectJob    = "relay.dead.job"    // ask how far a replay has come
+	// keepExpiry is the word that lets the letters' own expires_at stand.
+	keepExpiry = "keep-expiry"
+	// answerWithin is how long a request waits for its job, so that a small
+	// one is answered with its result.
+	answerWithin = time.Second
+	// jobsKept bounds the finished jobs that can still be asked for.
+	jobsKept = 100
+)
+
+// Job is a replay and how far it has come: the answer of [SubjectReplay] and
+// [SubjectJob], as JSON.
+type Job struct {
+	ID       string `json:"job"`
+	Request  string `json:"request"`
+	State    string `json:"state"` // running, done, failed, stopped
+	Replayed int    `json:"replayed"`
+	Failed   int    `json:"failed"`   // letters that relay cannot read
+	Position uint64 `json:"position"` // the last sequence that was looked at
+	Last     uint64 `json:"last"`     // the last one that will be
+	Error    string `json:"error,omitempty"`
+}
+
+// span is what a request asks for: letters from one sequence to another,
+// perhaps of one endpoint.
+type span struct {
+	from, to   uint64
+	filter     string
+	keepExpiry bool
+}
+
+// replays serves the micro service.
+type replays struct {
+	*Consumer
+	service micro.Service
+	ctx     context.Context //nolint:containedctx // the jobs' lifetime; requests come from callbacks that have none
+	cancel  context.CancelFunc
+	working sync.WaitGroup
+	mu      sync.Mutex
+	jobs    map[string]*Job
+	order   []string
+}
+
+// serveReplay starts the service. Its jobs end when ctx ends; asking again
+// goes on where a job stopped, because a replayed letter is removed.
+func (c *Consumer) serveReplay(ctx context.Context) (*replays, error) {
+	r := &replays{Consumer: c, jobs: map[string]*Job{}}
+	r.ctx, r.cancel = context.WithCancel(ctx)
+	service, err := micro.AddService(c.Conn, micro.Config{
+		Name: "relay", Version: "1.0.0", Description: "relay: webhook delivery; replay of dead letters",
+	})
+	if err != nil {
+		r.cancel()
+		return nil, fmt.Errorf("consumer: offer the replay service: %w", err)
+	}
+	r.service = service
+	usage := micro.WithEndpointMetadata(map[string]string{
+		"usage": "a sequence, from-to, an endpoint's name, URL or key, or all; then " + keepExpiry + " to respect expires_at",
+	})
+	err = errors.Join(
+		service.AddEndpoint("replay", micro.HandlerFunc(r.replay), micro.WithEndpointSubject(SubjectReplay), usage),
+		// Only the process that runs a job knows it, so every process is asked.
+		service.AddEndpoint("job", micro.HandlerFunc(r.job), micro.WithEndpointSubject(SubjectJob), micro.WithEndpointQueueGroupDisabled()),
+	)
+	if err != nil {
+		r.stop()
+		return nil, fmt.Errorf("consumer: offer the replay service: %w", err)
+	}
+	return r, nil
+}
+
+func (r *replays) stop() {
+	r.cancel()
+	r.working.Wait()
+	_ = r.service.Stop() // its subscriptions end with the connection in any case
+}
+
+// replay answers a request: at once with the job's id and progress, or with
+// its result where it is done within a second.
+func (r *replays) replay(req micro.Request) {
+	text := strings.TrimSpace(string(req.Data()))
+	s, err := r.parse(r.ctx, text)
+	if err != nil {
+		_ = req.Error("400", err.Error(), nil)
+		return
+	}
+	job := r.start(text, s)
+	done := make(chan struct{})
+	r.working.Go(func() {
+		defer close(done)
+		r.run(r.ctx, job, s)
+	})
+	r.working.Go(func() {
+		select {
+		case <-done:
+		case <-time.After(answerWithin):
+		}
+		_ = req.RespondJSON(r.snapshot(job))
+	})
+}
+
+// job answers how far a job has come, if it is one of this process.
+func (r *replays) job(req micro.Request) {
+	r.mu.Lock()
+	job := r.jobs[strings.TrimSpace(string(req.Data()))]
+	r.mu.Unlock()
+	if job != nil {
+		_ = req.RespondJSON(r.snapshot(job))
+	}
+}
+
+func (r *replays) start(request string, s span) *Job {
+	job := &Job{ID: nuid.Next(), Request: request, State: "running", Last: s.to}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.jobs[job.ID] = job
+	r.order = append(r.order, job.ID)
+	if len(r.order) > jobsKept {
+		delete(r.jobs, r.order[0])
+		r.order = r.order[1:]
+	}
+	return job
+}
+
+func (r *replays) update(job *Job, change func(*Job)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(job)
+}
+
+func (r *replays) snapshot(job *Job) Job {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return *job
+}
+
+// parse reads "17", "1-100", "all", an endpoint's name, URL or key.
+func (r *replays) parse(ctx context.Context, text string) (span, error) {
+	words := strings.Fields(text)
+	s := span{from: 1, filter: subjectDead + ">"}
+	if len(words) == 2 && words[1] == keepExpiry {
+		s.keepExpiry = true
+		words = words[:1]
+	}
+	if len(words) != 1 {
+		return s, fmt.Errorf("want a sequence, from-to, an endpoint or all, not %q", clip(text))
+	}
+	stream, err := r.js.Stream(ctx, StreamDead)
+	if err != nil {
+		return s, fmt.Errorf("look up %s: %w", StreamDead, err)
+	}
+	s.to = stream.CachedInfo().State.LastSeq // letters that come later are not meant
+	if words[0] == "all" {
+		return s, nil
+	}
+	from, to, isRange := strings.Cut(words[0], "-")
+	first, err1 := strconv.ParseUint(from, 10, 64)
+	last, err2 := strconv.ParseUint(to, 10, 64)
+	switch {
+	case isRange && err1 == nil && err2 == nil && first > last:
+		return s, fmt.Errorf("the range %s ends before it begins", words[0])
+	case isRange && err1 == nil && err2 == nil:
+		s.from, s.to = max(first, 1), min(last, s.to)
+	case !isRange && err1 == nil:
+		s.from, s.to = max(first, 1), min(first, s.to)
+	default:
+		key, err := r.endpointKey(words[0])
+		if err != nil {
+			return s, err
+		}
+		s.filter = subjectDead + key + ".>"
+	}
+	return s, nil
+}
+
+// endpointKey finds the endpoint that a person means.
+func (r *replays) endpointKey(text string) (string, error) {
+	if strings.Contains(text, "://") {
+		ep, err := r.Endpoints.Find("", text)
+		return ep.Key, err
+	}
+	if ep, err := r.Endpoints.Find(text, ""); err == nil {
+		return ep.Key, nil
+	}
+	if strings.ContainsAny(text, ".*> \t") {
+		return "", fmt.Errorf("no endpoint is named %q", clip(text))
+	}
+	return text, nil // a key, as it stands in the letter's subject
+}
+
+// run replays letter by letter, at Options.ReplayRate.
+func (r *replays) run(ctx context.Context, job *Job, s span) {
+	err := r.each(ctx, job, s)
+	r.update(job, func(j *Job) {
+		switch {
+		case err == nil:
+			j.State = "done"
+		case ctx.Err() != nil:
+			j.State, j.Error = "stopped", "relay is stopping; ask again to go on"
+		default:
+			j.State, j.Error = "failed", err.Error()
+		}
+	})
+	done := r.snapshot(job)
+	r.log.Info().Str("job", done.ID).Str("request", clip(done.Request)).Int("replayed", done.Replayed).
+		Int("failed", done.Failed).Str("error", done.Error).Msg("replay " + done.State)
+}
+
+func (r *replays) each(ctx context.Context, job *Job, s span) error {
+	stream, err := r.js.Stream(ctx, StreamDead)
+	if err != nil {
+		return fmt.Errorf("look up %s: %w", StreamDead, err)
+	}
+	pace := rate.NewLimiter(rate.Limit(r.ReplayRate), max(1, r.ReplayRate/10))
+	for seq := s.from; seq <= s.to; {
+		raw, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(s.filter))
+		if errors.Is(err, jetstream.ErrMsgNotFound) || (err == nil && raw.Sequence > s.to) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read letter %d: %w", seq, err)
+		}
+		if err := pace.Wait(ctx); err != nil {
+			return err
+		}
+		ok, err := r.one(ctx, stream, raw, s.keepExpiry)
+		if err != nil {
+			return fmt.Errorf("letter %d: %w", raw.Sequence, err)
+		}
+		r.update(job, func(j *Job) {
+			j.Position = raw.Sequence
+			if ok {
+				j.Replayed++
+			} else {
+				j.Failed++
+			}
+		})
+		seq = raw.Sequence + 1
+	}
+	return nil
+}
+
+// one publishes a letter as a new generation of its event and removes it once
+// the copy is stored. A crash in between leaves the letter; replaying it again
+// makes the same generation, which the claim grants once.
+func (r *replays) one(ctx context.Context, stream jetstream.Stream, raw *jetstream.RawStreamMsg, keepExpiry bool) (bool, error) {
+	copied, ok := revived(raw, keepExpiry, time.Now())
+	if !ok {
+		r.log.Warn().Uint64("seq", raw.Sequence).Str("subject", raw.Subject).Msg("not a letter of relay's; left where it is")
+		return false, nil
+	}
+	if _, err := r.js.PublishMsg(ctx, copied); err != nil {
+		return false, fmt.Errorf("publish to %s: %w", copied.Subject, err)
+	}
+	r.At(AfterMove)
+	if err := stream.DeleteMsg(ctx, raw.Sequence); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return true, fmt.Errorf("remove: %w", err)
+	}
+	return true, nil
+}
+
+// revived makes the copy of a letter that starts the next generation.
+func revived(raw *jetstream.RawStreamMsg, keepExpiry bool, now time.Time) (*nats.Msg, bool) {
+	endpointKey, _, ok := strings.Cut(strings.TrimPrefix(raw.Subject, subjectDead), ".")
+	m := readMeta(raw.Subject, raw.Header)
+	if !ok || m.key == (relay.Key{}) {
+		return nil, false
+	}
+	m.generation++
+	m.fromLane = false
+	if !keepExpiry {
+		m.replayed = now
+	}
+	return copyOf(subjectDue+endpointKey, raw.Header, raw.Data, m), true
+}
+
+// String is the job for people: one line of JSON.
+func (j Job) String() string {
+	text, _ := json.Marshal(j) //nolint:errchkjson // no field can fail
+	return string(text)
+}

@@ -1,0 +1,228 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// The streams, their durable consumers and their subjects. They are part of
+// relay's public contract: operators see them in the nats CLI.
+const (
+	StreamQueue  = "WEBHOOKS"       // what producers publish
+	StreamLater  = "WEBHOOKS_LATER" // what waits: schedules, lanes, and what has come due
+	StreamDead   = "WEBHOOKS_DEAD"  // what will not be delivered, with a reason
+	DurableQueue = "relay"
+	DurableDue   = "due"
+
+	SubjectOutbound = "webhooks.outbound"
+	subjectLater    = "webhooks.later."  // <endpoint key>.<event key>: one schedule
+	subjectDue      = "webhooks.due."    // <endpoint key>: schedules that fired, lanes that drain, replays
+	subjectParked   = "webhooks.parked." // <endpoint key>: the endpoint's lane
+	subjectDead     = "webhooks.dead."   // <endpoint key>.<event key>: one dead letter
+)
+
+// maxMessage bounds what a producer may store: 64 KiB below the payload that
+// relay's servers allow, so that a copy with relay's headers always fits.
+const maxMessage = relay.MaxBody
+
+// StreamOptions are what an operator may choose about the streams.
+type StreamOptions struct {
+	// Replicas of every stream, in a cluster. Defaults to 1.
+	Replicas int
+	// DeadMaxAge is how long dead letters are kept. Defaults to 30 days.
+	DeadMaxAge time.Duration
+	// AckWait of the durable consumers. Defaults to 45 s.
+	AckWait time.Duration
+	// MaxAckPending of the durable consumers. Defaults to 10,000.
+	MaxAckPending int
+}
+
+func (o StreamOptions) withDefaults() StreamOptions {
+	setDefault(&o.Replicas, 1)
+	setDefault(&o.DeadMaxAge, 30*24*time.Hour)
+	setDefault(&o.AckWait, 45*time.Second)
+	setDefault(&o.MaxAckPending, 10_000)
+	return o
+}
+
+// StreamConfigs returns the configuration of the three streams.
+func StreamConfigs(o StreamOptions) []jetstream.StreamConfig {
+	o = o.withDefaults()
+	return []jetstream.StreamConfig{
+		{
+			Name:        StreamQueue,
+			Description: "relay: webhooks to deliver; a message is removed when it has been delivered, moved or buried",
+			Subjects:    []string{SubjectOutbound, SubjectOutbound + ".>"},
+			Retention:   jetstream.WorkQueuePolicy,
+			Storage:     jetstream.FileStorage,
+			Discard:     jetstream.DiscardNew,
+			MaxMsgSize:  maxMessage,
+			Duplicates:  2 * time.Minute,
+			Replicas:    o.Replicas,
+			AllowDirect: true,
+		},
+		{
+			Name:        StreamLater,
+			Description: "relay: events that wait for their time or for their endpoint, and those that have come due",
+			Subjects:    []string{subjectLater + ">", subjectDue + ">", subjectParked + ">"},
+			Retention:   jetstream.WorkQueuePolicy,
+			Storage:     jetstream.FileStorage,
+			Discard:     jetstream.DiscardOld, // schedules refuse DiscardNew; there is no limit that could discard
+			Duplicates:  2 * time.Minute,
+			Replicas:    o.Replicas,
+			AllowDirect: true,
+			// Scheduling turns rollups on by itself: a newer schedule replaces the older one.
+			AllowMsgSchedules:  true,
+			AllowRollup:        true,
+			AllowAtomicPublish: true,
+		},
+		{
+			Name:              StreamDead,
+			Description:       "relay: dead letters, each with its reason in Relay-Meta-Reason",
+			Subjects:          []string{subjectDead + ">"},
+			Retention:         jetstream.LimitsPolicy,
+			Storage:           jetstream.FileStorage,
+			Discard:           jetstream.DiscardNew,
+			MaxMsgsPerSubject: 1, // burying an event twice leaves one letter
+			MaxAge:            o.DeadMaxAge,
+			Duplicates:        2 * time.Minute,
+			Replicas:          o.Replicas,
+			AllowDirect:       true,
+		},
+	}
+}
+
+// ConsumerConfigs returns the durable consumers by stream.
+func ConsumerConfigs(o StreamOptions) map[string]jetstream.ConsumerConfig {
+	o = o.withDefaults()
+	durable := func(name, filter string) jetstream.ConsumerConfig {
+		return jetstream.ConsumerConfig{
+			Durable:       name,
+			Description:   "relay's workers; all processes share it",
+			FilterSubject: filter,
+			AckPolicy:     jetstream.AckExplicitPolicy,
+			DeliverPolicy: jetstream.DeliverAllPolicy,
+			AckWait:       o.AckWait,
+			MaxDeliver:    -1, // relay counts attempts in Postgres; a message that JetStream gave up would be stranded
+			MaxAckPending: o.MaxAckPending,
+			MaxWaiting:    2048,
+			// No BackOff: it would bend the delays of NakWithDelay.
+		}
+	}
+	return map[string]jetstream.ConsumerConfig{
+		StreamQueue: durable(DurableQueue, ""),
+		StreamLater: durable(DurableDue, subjectDue+">"),
+	}
+}
+
+// Change is what [Setup] did, or what [Compare] found, about one stream or
+// consumer.
+type Change struct {
+	Name string // WEBHOOKS, or WEBHOOKS/relay
+	Done string // created, updated, unchanged, missing, different
+}
+
+// Setup creates the streams and durable consumers that are missing and updates
+// those that differ from what relay needs; settings that relay does not care
+// for (limits, placement, replicas of an existing stream) are left as they
+// are. A stream that is already right is not touched: an update with an equal
+// configuration can lose delayed messages (nats-server #5526).
+func Setup(ctx context.Context, js jetstream.JetStream, o StreamOptions) ([]Change, error) {
+	return eachAsset(ctx, js, o, true)
+}
+
+// Compare reports what [Setup] would do, and changes nothing.
+func Compare(ctx context.Context, js jetstream.JetStream, o StreamOptions) ([]Change, error) {
+	return eachAsset(ctx, js, o, false)
+}
+
+func eachAsset(ctx context.Context, js jetstream.JetStream, o StreamOptions, change bool) ([]Change, error) {
+	var changes []Change
+	durables := ConsumerConfigs(o)
+	for _, want := range StreamConfigs(o) {
+		done, err := ensureStream(ctx, js, want, change)
+		if err != nil {
+			return changes, fmt.Errorf("consumer: stream %s: %w", want.Name, err)
+		}
+		changes = append(changes, Change{want.Name, done})
+		durable, ok := durables[want.Name]
+		if !ok {
+			continue
+		}
+		done, err = ensureConsumer(ctx, js, want.Name, durable, change)
+		if err != nil {
+			return changes, fmt.Errorf("consumer: durable consumer %s/%s: %w", want.Name, durable.Durable, err)
+		}
+		changes = append(changes, Change{want.Name + "/" + durable.Durable, done})
+	}
+	return changes, nil
+}
+
+func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, change bool) (string, error) {
+	stream, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if !change {
+			return "missing", nil
+		}
+		_, err = js.CreateStream(ctx, want)
+		return "created", err
+	}
+	if err != nil {
+		return "", err
+	}
+	have := stream.CachedInfo().Config
+	next := have
+	slices.Sort(have.Subjects)
+	next.Subjects = slices.Sorted(slices.Values(want.Subjects))
+	next.Retention, next.Discard, next.MaxMsgSize = want.Retention, want.Discard, max(want.MaxMsgSize, -1)
+	if want.MaxMsgSize == 0 {
+		next.MaxMsgSize = have.MaxMsgSize
+	}
+	if want.MaxMsgsPerSubject != 0 {
+		next.MaxMsgsPerSubject = want.MaxMsgsPerSubject
+	}
+	next.MaxAge, next.AllowDirect = want.MaxAge, true
+	next.AllowMsgSchedules, next.AllowAtomicPublish = want.AllowMsgSchedules, want.AllowAtomicPublish
+	if reflect.DeepEqual(have, next) {
+		return "unchanged", nil
+	}
+	if !change {
+		return "different", nil
+	}
+	_, err = js.UpdateStream(ctx, next)
+	return "updated", err
+}
+
+func ensureConsumer(ctx context.Context, js jetstream.JetStream, stream string, want jetstream.ConsumerConfig, change bool) (string, error) {
+	consumer, err := js.Consumer(ctx, stream, want.Durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		if !change {
+			return "missing", nil
+		}
+		_, err = js.CreateConsumer(ctx, stream, want)
+		return "created", err
+	}
+	if err != nil {
+		return "", err
+	}
+	have := consumer.CachedInfo().Config
+	next := have
+	next.FilterSubject, next.AckPolicy, next.AckWait = want.FilterSubject, want.AckPolicy, want.AckWait
+	next.MaxDeliver, next.MaxAckPending, next.BackOff = want.MaxDeliver, want.MaxAckPending, nil
+	if reflect.DeepEqual(have, next) {
+		return "unchanged", nil
+	}
+	if !change {
+		return "different", nil
+	}
+	_, err = js.UpdateConsumer(ctx, stream, next)
+	return "updated", err
+}
