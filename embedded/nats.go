@@ -63,6 +63,7 @@ const readyTimeout = time.Minute
 type NATS struct {
 	server *server.Server
 	log    zerolog.Logger
+	closed bool // to clients without credentials
 	lock   *os.File
 	guard  *guard // of a temporary directory
 	once   sync.Once
@@ -76,7 +77,7 @@ func StartNATS(o NATSOptions) (_ *NATS, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &NATS{log: o.Log}
+	n := &NATS{log: o.Log, closed: hasUsers(so) && so.NoAuthUser == ""}
 	defer func() {
 		if err != nil {
 			n.Shutdown()
@@ -195,19 +196,28 @@ func hasUsers(so *server.Options) bool {
 
 // Connect makes a connection inside this process, which needs no listener and
 // is never given up. If the configuration file names users, the options must
-// hold the credentials of one; without them NATS's error is obscure.
+// hold the credentials of one.
 func (n *NATS) Connect(options ...nats.Option) (*nats.Conn, error) {
-	all := append([]nats.Option{
-		nats.InProcessServer(n.server), nats.MaxReconnects(-1), nats.Name("relay"),
-	}, options...)
-	nc, err := nats.Connect("", all...)
-	if err != nil && n.server.Running() {
-		return nil, fmt.Errorf("embedded: connect to NATS (are the credentials right?): %w", err)
+	o := nats.GetDefaultOptions()
+	o.InProcessServer, o.MaxReconnect, o.Name = n.server, -1, "relay"
+	for _, set := range options {
+		if err := set(&o); err != nil {
+			return nil, fmt.Errorf("embedded: connect to NATS: %w", err)
+		}
 	}
+	if n.closed && !hasCredentials(o) {
+		// The server would hang up inside the pipe, ten seconds later and without a word.
+		return nil, errors.New("embedded: connect to NATS: its configuration file names users: credentials are needed")
+	}
+	nc, err := o.Connect()
 	if err != nil {
 		return nil, fmt.Errorf("embedded: connect to NATS: %w", err)
 	}
 	return nc, nil
+}
+
+func hasCredentials(o nats.Options) bool {
+	return o.User != "" || o.UserInfo != nil || o.Token != "" || o.TokenHandler != nil || o.Nkey != "" || o.UserJWT != nil
 }
 
 // ClientURL returns where the server listens, without credentials, or "" if it
