@@ -1,0 +1,146 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/timeout"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// call is one run of [Set.Do]. It is also the result type of all policies: an
+// attempt alone does not say whether another one is left. It belongs to one
+// goroutine.
+type call struct {
+	ctx      context.Context //nolint:containedctx // the call lives no longer than Do
+	options  *Options
+	settings relay.Endpoint
+	webhook  relay.Webhook
+	claim    relay.Claim
+	send     func(context.Context) relay.Attempt
+
+	endpoint *endpoint
+	parts           // what the endpoint was built of when the call began
+	began    uint64 // the throttle's era then
+
+	attempts []relay.Attempt
+	latest   judgement // of the last of them
+}
+
+// errNotSent is the outcome of a send that made no request.
+var errNotSent = errors.New("no request was made")
+
+// try is the innermost function: one attempt, judged. No panic leaves it,
+// because failsafe-go would never give the permits back.
+func (k *call) try(exec failsafe.Execution[*call]) (*call, error) {
+	a := k.shielded(exec.Context())
+	if a.Kind == "" {
+		return k, errNotSent
+	}
+	n := len(k.attempts) + 1
+	if a.Number == 0 {
+		a.Number = k.claim.Made + n
+	}
+	if a.Generation == 0 {
+		a.Generation = k.webhook.Generation
+	}
+	if a.ID == (relay.AttemptID{}) && n == 1 {
+		a.ID = k.claim.ID // a second attempt has a claim that only send knows
+	}
+	k.latest = judge(a, k.settings.SuccessCodes)
+	a.Success = k.latest.success
+	k.attempts = append(k.attempts, a)
+	return k, nil
+}
+
+// shielded calls send and turns a panic into an attempt.
+func (k *call) shielded(ctx context.Context) (a relay.Attempt) {
+	started := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			a = relay.Attempt{
+				Started: started, Took: time.Since(started),
+				Kind: relay.Error, Class: "panic", Err: fmt.Sprint(p),
+			}
+		}
+	}()
+	return k.send(ctx)
+}
+
+// again reports whether the first attempt is to be tried again at once.
+func (k *call) again() bool {
+	return len(k.attempts) == 1 && !k.attempts[0].Success && k.attempts[0].Unanswered &&
+		k.made() < k.maxAttempts() && k.ctx.Err() == nil
+}
+
+// lesson is what the try that ended with err teaches the circuit.
+func (k *call) lesson(err error) lesson {
+	switch {
+	case errors.Is(err, timeout.ErrExceeded):
+		return failing
+	case err != nil:
+		return nothing // no request was made
+	case k.again():
+		return nothing // a stale connection; the second try will tell
+	case errors.Is(k.ctx.Err(), context.Canceled) && k.last().Kind != relay.Response:
+		return nothing // relay is stopping
+	}
+	return k.latest.circuit
+}
+
+func (k *call) last() relay.Attempt { return k.attempts[len(k.attempts)-1] }
+
+// made counts the attempts of this generation, those of this call included.
+func (k *call) made() int { return k.claim.Made + len(k.attempts) }
+
+func (k *call) maxAttempts() int {
+	switch {
+	case k.webhook.MaxAttempts > 0:
+		return k.webhook.MaxAttempts
+	case k.settings.MaxAttempts > 0:
+		return k.settings.MaxAttempts
+	case len(k.settings.Schedule) > 0:
+		return len(k.settings.Schedule) + 1
+	}
+	return k.options.MaxAttempts
+}
+
+func (k *call) schedule() []time.Duration {
+	if len(k.settings.Schedule) > 0 {
+		return k.settings.Schedule
+	}
+	return k.options.Schedule
+}
+
+// verdict says what becomes of the webhook after its last attempt.
+func (k *call) verdict(now time.Time) relay.Verdict {
+	last, outcome := k.last(), describe(k.last())
+	switch {
+	case k.latest.success:
+		return relay.Verdict{Action: relay.Delivered}
+	case !k.latest.retry:
+		return relay.Verdict{Action: relay.Dead, Reason: outcome + ": " + k.latest.why}
+	case k.made() >= k.maxAttempts():
+		return relay.Verdict{Action: relay.Failed, Reason: k.exhausted(outcome)}
+	}
+	o := k.options
+	planned := backoff(k.schedule(), k.made(), o.MaxBackoff)
+	asked := retryAfter(last.Header, now, o.MaxRetryAfter)
+	after := wait(planned, asked, o.MaxRetryAfter, o.Jitter, random())
+	progress := fmt.Sprintf("attempt %d of %d: %s", k.made(), k.maxAttempts(), outcome)
+	if expires := k.webhook.ExpiresAt; !expires.IsZero() && now.Add(after).After(expires) {
+		return relay.Verdict{Action: relay.Failed, Reason: "expires before the next attempt; " + progress}
+	}
+	return relay.Verdict{Action: relay.Retry, After: after, Reason: progress}
+}
+
+func (k *call) exhausted(outcome string) string {
+	if n := k.maxAttempts(); n > 1 {
+		return fmt.Sprintf("all %d attempts failed; the last: %s", n, outcome)
+	}
+	return "the only attempt failed: " + outcome
+}

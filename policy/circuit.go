@@ -1,0 +1,248 @@
+package policy
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/common"
+	"github.com/failsafe-go/failsafe-go/policy"
+)
+
+// State is the state of a circuit, as it stands in relay.endpoints.
+type State string
+
+// The states of a circuit.
+const (
+	Closed   State = "closed"    // calls are made
+	Open     State = "open"      // no calls until the delay is over
+	HalfOpen State = "half_open" // a few calls are made to see whether it works again
+)
+
+// Circuit is a change of one endpoint's circuit.
+type Circuit struct {
+	Key   string // the endpoint's
+	Name  string // "" if the endpoint is not registered
+	URL   string // without its query
+	State State
+	Until time.Time // if open: when the next probe is let through
+}
+
+// probeWait is how long a call waits that came while all probes were out.
+const probeWait = time.Second
+
+// gauge counts the circuits of a set that are not closed.
+type gauge struct{ open, halfOpen atomic.Int64 }
+
+func (g *gauge) add(s State, n int64) {
+	switch s {
+	case Open:
+		g.open.Add(n)
+	case HalfOpen:
+		g.halfOpen.Add(n)
+	case Closed:
+	}
+}
+
+// circuit is a circuit breaker as a policy. failsafe-go's breaker counts and
+// keeps the time; circuit adds what it does not know.
+//
+//   - An attempt that began under an earlier state teaches it nothing. (The
+//     breaker would let a late answer from before it opened decide about the
+//     probes.)
+//   - While it is closed, an attempt may teach it nothing at all. (The breaker
+//     knows success and failure only.) While it is half-open such an attempt is
+//     a failure: a probe that proves nothing must not close it, and its permit
+//     has to come back.
+//
+// Every change of the breaker happens under mu, so the era is exact.
+type circuit struct {
+	options CircuitOptions
+	breaker circuitbreaker.CircuitBreaker[*call]
+	gauge   *gauge
+	report  func(State, time.Time)
+
+	mu        sync.Mutex
+	era       uint64 // one more with every change of state
+	probing   int    // permits that are out, while half-open
+	opened    int    // times since it was last closed
+	retired   bool   // its endpoint was forgotten, or got another circuit
+	changes   []change
+	reporting bool
+}
+
+type change struct {
+	state State
+	until time.Time
+}
+
+func newCircuit(o CircuitOptions, g *gauge, report func(State, time.Time)) *circuit {
+	c := &circuit{options: o, gauge: g, report: report}
+	b := circuitbreaker.NewBuilder[*call]().
+		WithFailureThresholdRatio(uint(o.Failures), uint(o.Executions)). //nolint:gosec // positive by withDefaults
+		WithSuccessThreshold(uint(o.Probes)).                            //nolint:gosec // as above
+		WithDelay(o.Delay).
+		WithJitterFactor(o.DelayJitter).
+		OnStateChanged(c.changed)
+	if o.MaxDelay > o.Delay {
+		b.WithDelayFunc(c.longerDelay)
+	}
+	c.breaker = b.Build()
+	return c
+}
+
+// longerDelay doubles the delay each time that a probe failed. It runs under
+// the breaker's own lock, so it asks the breaker nothing.
+func (c *circuit) longerDelay(failsafe.ExecutionAttempt[*call]) time.Duration {
+	d := c.options.Delay
+	for range c.opened {
+		if d > c.options.MaxDelay/2 {
+			return c.options.MaxDelay
+		}
+		d *= 2
+	}
+	return d
+}
+
+// changed is the breaker's listener. It runs within one of the breaker's
+// methods, so under mu.
+func (c *circuit) changed(e circuitbreaker.StateChangedEvent) {
+	if c.retired {
+		return
+	}
+	c.era++
+	c.probing = 0
+	now := change{state: stateOf(e.NewState)}
+	switch now.state {
+	case Open:
+		c.opened++
+		now.until = time.Now().Add(c.breaker.RemainingDelay())
+	case Closed:
+		c.opened = 0
+	case HalfOpen:
+	}
+	c.gauge.add(stateOf(e.OldState), -1)
+	c.gauge.add(now.state, 1)
+	c.changes = append(c.changes, now)
+}
+
+func stateOf(s circuitbreaker.State) State {
+	switch s {
+	case circuitbreaker.OpenState:
+		return Open
+	case circuitbreaker.HalfOpenState:
+		return HalfOpen
+	case circuitbreaker.ClosedState:
+	}
+	return Closed
+}
+
+// ToExecutor makes circuit a failsafe.Policy.
+func (c *circuit) ToExecutor(k *call) any {
+	return circuitExecutor{c, c.breaker.ToExecutor(k).(policy.Executor[*call])} //nolint:forcetypeassert // it is one
+}
+
+type circuitExecutor struct {
+	*circuit
+	counts policy.Executor[*call] // the breaker's own
+}
+
+// Apply takes a permit, makes the attempt, and gives the permit back. The inner
+// function does not panic; see [call.try].
+func (x circuitExecutor) Apply(
+	inner func(failsafe.Execution[*call]) *common.PolicyResult[*call],
+) func(failsafe.Execution[*call]) *common.PolicyResult[*call] {
+	return func(exec failsafe.Execution[*call]) *common.PolicyResult[*call] {
+		in := exec.(policy.ExecutionInternal[*call]) //nolint:forcetypeassert // failsafe-go's own policies do the same
+		era, refused := x.acquire(in)
+		if refused != nil {
+			return refused
+		}
+		result := inner(exec)
+		x.settle(in, era, result)
+		return result
+	}
+}
+
+func (x circuitExecutor) acquire(in policy.ExecutionInternal[*call]) (era uint64, refused *common.PolicyResult[*call]) {
+	x.mu.Lock()
+	defer x.unlock()
+	refused = x.counts.PreExecute(in)
+	if refused == nil && x.breaker.IsHalfOpen() {
+		x.probing++
+	}
+	return x.era, refused
+}
+
+func (x circuitExecutor) settle(in policy.ExecutionInternal[*call], era uint64, result *common.PolicyResult[*call]) {
+	learned := failing // no result: the timeout cut it off
+	if result.Result != nil {
+		learned = result.Result.lesson(result.Error)
+	}
+	x.mu.Lock()
+	defer x.unlock()
+	if x.era != era {
+		return // the permit, if it was one, went with its era
+	}
+	halfOpen := x.breaker.IsHalfOpen()
+	if halfOpen {
+		x.probing--
+	}
+	switch {
+	case learned == alive:
+		x.counts.OnSuccess(in, result)
+	case learned == failing, halfOpen:
+		x.counts.OnFailure(in, result)
+	}
+}
+
+// rest returns how long no call may be made, and whether the circuit is closed.
+func (c *circuit) rest() (rest time.Duration, closed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch c.breaker.State() {
+	case circuitbreaker.OpenState:
+		return c.breaker.RemainingDelay(), false
+	case circuitbreaker.HalfOpenState:
+		if c.probing >= c.options.Probes {
+			return probeWait, false
+		}
+		return 0, false
+	case circuitbreaker.ClosedState:
+	}
+	return 0, true
+}
+
+// retire ends the circuit. Calls that are still in flight go on and teach
+// nobody. If it was not closed it is reported as closed: the next call will be
+// made.
+func (c *circuit) retire() {
+	c.mu.Lock()
+	defer c.unlock()
+	state := stateOf(c.breaker.State())
+	c.gauge.add(state, -1)
+	c.retired = true
+	if state != Closed {
+		c.changes = append(c.changes, change{state: Closed})
+	}
+}
+
+// unlock releases mu and reports the changes that were made under it: in their
+// order, one at a time, and with mu released.
+func (c *circuit) unlock() {
+	for len(c.changes) > 0 && !c.reporting {
+		next := c.changes[0]
+		c.changes = c.changes[1:]
+		c.reporting = true
+		c.mu.Unlock()
+		c.report(next.state, next.until)
+		c.mu.Lock()
+		c.reporting = false
+	}
+	if len(c.changes) == 0 {
+		c.changes = nil
+	}
+	c.mu.Unlock()
+}

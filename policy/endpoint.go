@@ -1,0 +1,166 @@
+package policy
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go/bulkhead"
+	"golang.org/x/time/rate"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// endpoint is what a set knows about one endpoint.
+type endpoint struct {
+	key, name string
+	gauge     *gauge
+
+	mu       sync.Mutex
+	url      string // without its query
+	built    settings
+	parts    parts
+	throttle throttle
+	turns    turns
+	inFlight int
+	lastUsed time.Time
+	gone     bool // forgotten; look it up again
+}
+
+// parts are the policies that keep state from call to call. A call keeps those
+// that it began with.
+type parts struct {
+	bulkhead bulkhead.Bulkhead[*call]
+	limiter  *rate.Limiter // nil: no limit
+	circuit  *circuit
+}
+
+// settings are what the parts were built from.
+type settings struct {
+	options     *Options
+	concurrency int
+	rate        float64
+	burst       int
+}
+
+func newEndpoint(ep relay.Endpoint, g *gauge) *endpoint {
+	return &endpoint{
+		key:   strings.Clone(ep.Key), // not the message that it was cut from
+		name:  strings.Clone(ep.Name),
+		gauge: g,
+	}
+}
+
+// enter joins a call to the endpoint: it adjusts the parts to the call's
+// settings, gives them to it, and counts it as in flight. It returns false if
+// the endpoint was forgotten meanwhile.
+func (e *endpoint) enter(k *call) bool {
+	e.mu.Lock()
+	if e.gone {
+		e.mu.Unlock()
+		return false
+	}
+	e.inFlight++
+	e.lastUsed = time.Now()
+	if bare, _, _ := strings.Cut(k.settings.URL, "?"); bare != e.url {
+		e.url = strings.Clone(bare)
+	}
+	retired := e.build(k.options, k.settings)
+	k.endpoint, k.parts, k.began = e, e.parts, e.throttle.era
+	e.mu.Unlock()
+	if retired != nil {
+		retired.retire() // it reports, so with no lock held
+	}
+	return true
+}
+
+// build makes the parts that want differs in and keeps the others. It returns
+// the circuit that is no longer used, if there is one.
+func (e *endpoint) build(o *Options, ep relay.Endpoint) (retired *circuit) {
+	want := settings{options: o, concurrency: o.concurrency(ep), rate: ep.Rate, burst: ep.Burst}
+	if e.built == want {
+		return nil
+	}
+	was := e.built
+	e.built = want
+	if was.concurrency != want.concurrency {
+		e.parts.bulkhead = bulkhead.New[*call](uint(want.concurrency)) //nolint:gosec // positive by withDefaults
+	}
+	e.parts.limiter = limiter(ep, e.parts.limiter)
+	if was.options == nil || was.options.Circuit != want.options.Circuit {
+		retired = e.parts.circuit
+		e.parts.circuit = newCircuit(want.options.Circuit, e.gauge, e.reportCircuit)
+	}
+	return retired
+}
+
+func (e *endpoint) reportCircuit(s State, until time.Time) {
+	e.mu.Lock()
+	report, url := e.built.options.OnCircuit, e.url
+	e.mu.Unlock()
+	if report != nil {
+		report(Circuit{Key: e.key, Name: e.name, URL: url, State: s, Until: until})
+	}
+}
+
+// leave ends the call and takes what its attempts tell about the endpoint's
+// load.
+func (e *endpoint) leave(k *call) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.inFlight--
+	now := time.Now()
+	e.lastUsed = now
+	for _, a := range k.attempts {
+		e.turns.saw(a.Took)
+	}
+	if len(k.attempts) == 0 {
+		return
+	}
+	switch last := k.last(); {
+	case k.latest.success:
+		e.throttle.succeeded(k.began)
+	case k.latest.throttle:
+		asked := retryAfter(last.Header, now, k.options.MaxThrottle)
+		e.throttle.failed(now, k.began, asked, last.Status != http.StatusTooManyRequests)
+	}
+}
+
+// rest returns how long the endpoint is not to be called, and why. While the
+// circuit is not closed that is the reason, whatever else there is.
+func (e *endpoint) rest(now time.Time) (time.Duration, string) {
+	e.mu.Lock()
+	c, throttled := e.parts.circuit, e.throttle.until.Sub(now)
+	e.mu.Unlock()
+	if c == nil {
+		return 0, "" // made a moment ago
+	}
+	rest, closed := c.rest()
+	rest = max(rest, throttled, 0)
+	if closed {
+		return rest, Throttled
+	}
+	return rest, CircuitOpen
+}
+
+// turn returns when a refused call should come back: at least earliest, and
+// behind those that were refused before it.
+func (e *endpoint) turn(k *call, now time.Time, earliest time.Duration) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	took := positive(e.turns.took, 100*time.Millisecond)
+	spacing := took / time.Duration(k.options.concurrency(k.settings))
+	if k.limiter != nil {
+		// A rate may be so low that its period is no Duration.
+		period := min(float64(time.Second)/k.settings.Rate, float64(longestTurn))
+		spacing = max(spacing, time.Duration(period))
+	}
+	return e.turns.take(now, min(earliest, longestTurn), spacing, random())
+}
+
+// random is at least 0 and less than 1.
+func random() float64 {
+	return rand.Float64() //nolint:gosec // it spreads load, it keeps no secret
+}

@@ -1,0 +1,122 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go/bulkhead"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+	"github.com/failsafe-go/failsafe-go/common"
+	"github.com/failsafe-go/failsafe-go/policy"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// Why a call was refused: every reason of a deferral begins with one of these,
+// and may go on after a colon.
+const (
+	CircuitOpen = "circuit open"
+	Busy        = "endpoint busy"         // all its slots are taken
+	RateLimited = "rate limited"          // its rate is used up
+	Throttled   = "throttled by endpoint" // it asked for rest
+	Stopping    = "relay is stopping"
+)
+
+// undelivered is the error of a call after which the webhook is not delivered.
+// Its verdict says how much later to come back, if at all.
+type undelivered struct{ relay.Verdict }
+
+func (u *undelivered) Error() string { return u.Reason }
+
+// redeliver is a policy of one call. Where a retry policy would sleep and try
+// again, it answers [undelivered]: try again later, or never.
+type redeliver struct{ call *call }
+
+// ToExecutor makes redeliver a failsafe.Policy.
+func (r redeliver) ToExecutor(*call) any {
+	x := &redeliverExecutor{call: r.call}
+	x.Executor = x
+	return x
+}
+
+type redeliverExecutor struct {
+	policy.BaseExecutor[*call]
+	call    *call
+	verdict relay.Verdict
+}
+
+var _ policy.Executor[*call] = &redeliverExecutor{}
+
+// PreExecute refuses the call while its endpoint rests, before it takes a slot.
+func (x *redeliverExecutor) PreExecute(policy.ExecutionInternal[*call]) *common.PolicyResult[*call] {
+	now := time.Now()
+	rest, why := x.call.endpoint.rest(now)
+	if rest <= 0 {
+		return nil
+	}
+	if why == CircuitOpen {
+		return refusal(&undelivered{parked(rest)})
+	}
+	after := x.call.endpoint.turn(x.call, now, rest)
+	return refusal(&undelivered{deferred(why, "for "+rest.Round(time.Second).String(), after)})
+}
+
+// IsFailure judges the call as a whole. The attempts that were made decide, not
+// err: failsafe-go puts an error in the place of an answer when the context
+// ended in between.
+func (x *redeliverExecutor) IsFailure(_ *call, err error) bool {
+	if len(x.call.attempts) > 0 {
+		x.verdict = x.call.verdict(time.Now())
+	} else {
+		x.verdict = x.call.refused(err)
+	}
+	return x.verdict.Action != relay.Delivered
+}
+
+// OnFailure puts the verdict in the place of the inner error.
+func (x *redeliverExecutor) OnFailure(
+	_ policy.ExecutionInternal[*call], result *common.PolicyResult[*call],
+) *common.PolicyResult[*call] {
+	result = result.WithDone(true, false)
+	result.Error = &undelivered{x.verdict}
+	return result
+}
+
+// refused says what becomes of a webhook that an inner policy refused.
+func (k *call) refused(err error) relay.Verdict {
+	now := time.Now()
+	if p, ok := errors.AsType[*paced](err); ok {
+		return deferred(RateLimited, "", k.endpoint.turn(k, now, p.delay))
+	}
+	switch {
+	case errors.Is(err, circuitbreaker.ErrOpen):
+		rest, _ := k.circuit.rest()
+		return parked(max(rest, probeWait))
+	case errors.Is(err, bulkhead.ErrFull):
+		return deferred(Busy, "", k.endpoint.turn(k, now, busyWait))
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return deferred(Stopping, "", stopWait)
+	}
+	return deferred(Stopping, err.Error(), stopWait) // send made no request
+}
+
+// busyWait is the shortest deferral when all slots are taken.
+const busyWait = 50 * time.Millisecond
+
+func deferred(reason, detail string, after time.Duration) relay.Verdict {
+	if detail != "" {
+		reason += ": " + detail
+	}
+	return relay.Verdict{Action: relay.Defer, After: after, Reason: reason, Place: relay.Asleep}
+}
+
+func parked(rest time.Duration) relay.Verdict {
+	v := deferred(CircuitOpen, "next probe in "+rest.Round(time.Second).String(), rest)
+	v.Place = relay.Parked
+	return v
+}
+
+func refusal(err error) *common.PolicyResult[*call] {
+	return &common.PolicyResult[*call]{Error: err, Done: true}
+}
