@@ -29,7 +29,8 @@ func lockDir(dir string) (*os.File, error) {
 		holder := readLock(f)
 		return nil, errors.Join(
 			fmt.Errorf("embedded: %s is in use by %s: stop that one, or give this one another data directory", dir, holder),
-			f.Close())
+			f.Close(),
+		)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded: lock %s: %w", path, err), f.Close())

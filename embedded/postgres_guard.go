@@ -27,7 +27,7 @@ rm -rf "$@"
 `
 
 func startGuard(dirs ...string) (*guard, error) {
-	cmd := exec.Command("sh", append([]string{"-c", guardScript, "sh"}, dirs...)...) //nolint:gosec,noctx // constant script, directories as arguments; it must outlive everything
+	cmd := exec.Command("sh", append([]string{"-c", guardScript, "sh"}, dirs...)...) //nolint:noctx // it must outlive everything
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}                            // out of reach of Ctrl-C
 	pipe, err := cmd.StdinPipe()
 	if err != nil {

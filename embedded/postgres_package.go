@@ -193,7 +193,10 @@ func makeLinks(root *os.Root) error {
 	if err != nil {
 		return err
 	}
-	var links []struct{ Source, Target string }
+	var links []struct {
+		Source string `json:"source"`
+		Target string `json:"target"`
+	}
 	if err := json.Unmarshal(b, &links); err != nil {
 		return fmt.Errorf("read pg-symlinks.json: %w", err)
 	}

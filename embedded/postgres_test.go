@@ -21,7 +21,7 @@ import (
 // Postgres to.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "relay-embedded-")
+	dir, err := os.MkdirTemp("", "relay-embedded-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

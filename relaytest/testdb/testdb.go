@@ -62,20 +62,20 @@ var theServer = sync.OnceValues(func() (server, error) {
 
 // New returns the URL of a database for this test alone, empty and migrated. It
 // is dropped when the test ends, whoever is still connected.
-func New(t testing.TB) string {
-	t.Helper()
+func New(tb testing.TB) string {
+	tb.Helper()
 	s, err := theServer()
 	if err != nil {
-		t.Fatalf("testdb: start a Postgres for tests: %v", err)
+		tb.Fatalf("testdb: start a Postgres for tests: %v", err)
 	}
 	name := "relay_test_" + strings.ToLower(rand.Text())
-	if err := s.create(t.Context(), name); err != nil {
-		t.Fatalf("testdb: create a database: %v", err)
+	if err := s.create(tb.Context(), name); err != nil {
+		tb.Fatalf("testdb: create a database: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		// the test's own context has ended by now
 		if err := s.exec(context.Background(), "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
-			t.Errorf("testdb: drop the database: %v", err)
+			tb.Errorf("testdb: drop the database: %v", err)
 		}
 	})
 	return withDatabase(s.url, name)
@@ -84,22 +84,22 @@ func New(t testing.TB) string {
 // Server starts a Postgres for this test alone, for it to stop, kill and
 // restart, with an empty, migrated database at the server's URL. It is stopped
 // when the test ends. It is durable: its data survives Kill as in production.
-func Server(t testing.TB) *embedded.Postgres {
-	t.Helper()
-	p, err := embedded.StartPostgres(t.Context(), embedded.PostgresOptions{
+func Server(tb testing.TB) *embedded.Postgres {
+	tb.Helper()
+	p, err := embedded.StartPostgres(tb.Context(), embedded.PostgresOptions{
 		Durable: true,
-		Log:     zerolog.New(zerolog.NewTestWriter(t)),
+		Log:     zerolog.New(zerolog.NewTestWriter(tb)),
 	})
 	if err != nil {
-		t.Fatalf("testdb: start a Postgres for this test: %v", err)
+		tb.Fatalf("testdb: start a Postgres for this test: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := p.Stop(context.Background()); err != nil {
-			t.Errorf("testdb: stop the Postgres of this test: %v", err)
+			tb.Errorf("testdb: stop the Postgres of this test: %v", err)
 		}
 	})
-	if _, err := migrations.Up(t.Context(), p.URL()); err != nil {
-		t.Fatalf("testdb: migrate: %v", err)
+	if _, err := migrations.Up(tb.Context(), p.URL()); err != nil {
+		tb.Fatalf("testdb: migrate: %v", err)
 	}
 	return p
 }

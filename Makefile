@@ -1,0 +1,90 @@
+# `make` alone lists what there is to do; `make check` is the one to run.
+
+GO ?= go
+FUZZTIME ?= 10s
+BENCH ?= .
+GOLANGCI := bin/golangci-lint
+NATS := bin/nats
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list these targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: check
+check: fmt lint test ## format, lint and test: the one to run before a commit
+
+.PHONY: demo
+demo: postgres ## watch relay work: publish, deliver, retry, dead-letter, replay
+	$(GO) run ./cmd/relay dev --demo
+
+.PHONY: test
+test: postgres $(NATS) ## run all tests, on a real NATS and a real Postgres
+	$(GO) test ./...
+
+.PHONY: race
+race: postgres $(NATS) ## run all tests with the race detector (needs a C compiler)
+	$(GO) test -race ./...
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME, 10s by default
+	@grep -rEo --include='*_test.go' 'func Fuzz[A-Za-z0-9_]+' . | while IFS=: read -r file name; do \
+		dir=$$(dirname "$$file"); name=$${name#func }; echo "$$dir $$name"; \
+		$(GO) test "$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
+	done
+
+.PHONY: bench
+bench: postgres ## run the benchmarks; BENCH=regexp chooses
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: cover
+cover: postgres $(NATS) ## test, and say how much of the code ran; cover.out has the details
+	$(GO) test -coverprofile=cover.out -coverpkg=./... ./...
+	$(GO) tool cover -func=cover.out | tail -n 1
+
+.PHONY: fmt
+fmt: $(GOLANGCI) ## format the code (gofumpt, goimports)
+	$(GOLANGCI) fmt
+
+.PHONY: lint
+lint: $(GOLANGCI) ## vet, golangci-lint, and what Go itself would write newer
+	$(GOLANGCI) fmt --diff
+	$(GOLANGCI) run
+	$(GO) vet ./...
+	@newer=$$($(GO) fix -diff ./... 2>&1); \
+	if [ -n "$$newer" ]; then echo "$$newer"; echo "go fix would change this: run go fix ./..."; exit 1; fi
+
+.PHONY: generate
+generate: ## write the files that are made from the code
+	$(GO) generate ./...
+
+.PHONY: verify
+verify: generate ## fail if a generated file is not what the code says
+	git diff --exit-code
+
+.PHONY: build
+build: ## build bin/relay
+	$(GO) build -o bin/relay ./cmd/relay
+
+.PHONY: tools
+tools: $(NATS) $(GOLANGCI) ## build the nats command line and golangci-lint into bin
+	$(GO) build -C tools -o ../bin/benchstat golang.org/x/perf/cmd/benchstat
+
+# Each tool has a module of its own, so that relay's has only what relay needs.
+$(NATS): tools/go.mod
+	$(GO) build -C tools -o ../$@ github.com/nats-io/natscli/nats
+	@touch $@
+
+$(GOLANGCI): tools/lint/go.mod
+	@echo "Building golangci-lint: one minute, once."
+	$(GO) build -C tools/lint -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+.PHONY: postgres
+postgres:
+	@tools/ensure-postgres.sh
+
+.PHONY: clean
+clean: ## remove what was built and measured
+	rm -rf bin cover.out
