@@ -81,8 +81,8 @@ type change struct {
 func newCircuit(o CircuitOptions, g *gauge, report func(State, time.Time)) *circuit {
 	c := &circuit{options: o, gauge: g, report: report}
 	b := circuitbreaker.NewBuilder[*call]().
-		WithFailureThresholdRatio(uint(o.Failures), uint(o.Executions)). //nolint:gosec // positive by withDefaults
-		WithSuccessThreshold(uint(o.Probes)).                            //nolint:gosec // as above
+		WithFailureThresholdRatio(uint(o.Failures), uint(o.Executions)).
+		WithSuccessThreshold(uint(o.Probes)).
 		WithDelay(o.Delay).
 		WithJitterFactor(o.DelayJitter).
 		OnStateChanged(c.changed)
@@ -141,7 +141,7 @@ func stateOf(s circuitbreaker.State) State {
 
 // ToExecutor makes circuit a failsafe.Policy.
 func (c *circuit) ToExecutor(k *call) any {
-	return circuitExecutor{c, c.breaker.ToExecutor(k).(policy.Executor[*call])} //nolint:forcetypeassert // it is one
+	return circuitExecutor{c, c.breaker.ToExecutor(k).(policy.Executor[*call])} //nolint:errcheck,forcetypeassert // it is one
 }
 
 type circuitExecutor struct {
@@ -155,7 +155,7 @@ func (x circuitExecutor) Apply(
 	inner func(failsafe.Execution[*call]) *common.PolicyResult[*call],
 ) func(failsafe.Execution[*call]) *common.PolicyResult[*call] {
 	return func(exec failsafe.Execution[*call]) *common.PolicyResult[*call] {
-		in := exec.(policy.ExecutionInternal[*call]) //nolint:forcetypeassert // failsafe-go's own policies do the same
+		in := exec.(policy.ExecutionInternal[*call]) //nolint:errcheck,forcetypeassert // failsafe-go's own policies do the same
 		era, refused := x.acquire(in)
 		if refused != nil {
 			return refused

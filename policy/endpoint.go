@@ -86,7 +86,10 @@ func (e *endpoint) build(o *Options, ep relay.Endpoint) (retired *circuit) {
 	was := e.built
 	e.built = want
 	if was.concurrency != want.concurrency {
-		e.parts.bulkhead = bulkhead.New[*call](uint(want.concurrency)) //nolint:gosec // positive by withDefaults
+		e.parts.bulkhead = bulkhead.New[*call](uint(want.concurrency))
+	}
+	if was.rate != want.rate || was.concurrency != want.concurrency {
+		e.turns.next = time.Time{} // turns were handed out at another pace
 	}
 	e.parts.limiter = limiter(ep, e.parts.limiter)
 	if was.options == nil || was.options.Circuit != want.options.Circuit {

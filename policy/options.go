@@ -154,10 +154,10 @@ func share(j float64) float64 {
 	return j
 }
 
-func (o *Options) timeout(ep relay.Endpoint) time.Duration {
+func (o Options) timeout(ep relay.Endpoint) time.Duration {
 	return positive(ep.Timeout, o.Timeout)
 }
 
-func (o *Options) concurrency(ep relay.Endpoint) int {
+func (o Options) concurrency(ep relay.Endpoint) int {
 	return positive(ep.Concurrency, o.Concurrency)
 }

@@ -91,7 +91,7 @@ func (s *Set) Replace(o Options) {
 // Otherwise the last attempt decides: [relay.Delivered], [relay.Retry],
 // [relay.Failed] or [relay.Dead]. Do sets Success on every attempt, and Number,
 // Generation and the first ID where send left them zero. It returns all
-// attempts that were made, also when ctx is cancelled in between.
+// attempts that were made, also when ctx is canceled in between.
 //
 // Send gets a context that ends with ctx or soon after the endpoint's timeout,
 // and has to return then. A panic in it becomes an attempt with class "panic".
@@ -128,7 +128,7 @@ func (s *Set) Do(
 }
 
 // grace is how much longer than the endpoint's timeout send may take before its
-// context is cancelled.
+// context is canceled.
 const grace = 5 * time.Second
 
 // stopWait is the deferral of a call that came after ctx had ended. The process

@@ -1,0 +1,95 @@
+package policy
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// TestJudgeEveryStatus holds the table of judge.go, written a second time as
+// numbers, against every status and what is no status.
+func TestJudgeEveryStatus(t *testing.T) {
+	retryable := map[int]bool{408: true, 425: true, 429: true}
+	throttling := map[int]bool{429: true, 502: true, 503: true, 504: true}
+	for status := -1; status <= 1000; status++ {
+		got := judge(relay.Attempt{Kind: relay.Response, Status: status}, nil)
+		success := status >= 200 && status <= 299
+		permanent := status >= 400 && status <= 499 && !retryable[status]
+		circuit := failing
+		if success || permanent {
+			circuit = alive
+		}
+		if got.success != success || got.retry != (!success && !permanent) {
+			t.Errorf("%d: success %t, retry %t", status, got.success, got.retry)
+		}
+		if got.circuit != circuit || got.throttle != throttling[status] {
+			t.Errorf("%d: teaches the circuit %s, throttles: %t", status, got.circuit, got.throttle)
+		}
+		if (got.why != "") != permanent {
+			t.Errorf("%d: permanent because %q", status, got.why)
+		}
+	}
+}
+
+func TestJudgeEveryClass(t *testing.T) {
+	tests := []struct {
+		kind  relay.Kind
+		class string
+		want  judgement
+	}{
+		{relay.Error, "dns", judgement{retry: true, circuit: failing}},
+		{relay.Error, "connect", judgement{retry: true, circuit: failing}},
+		{relay.Error, "timeout", judgement{retry: true, circuit: failing}},
+		{relay.Error, "tls", judgement{retry: true, circuit: failing}},
+		{relay.Error, "reset", judgement{retry: true, circuit: failing}},
+		{relay.Error, "protocol", judgement{retry: true, circuit: failing}},
+		{relay.Error, "a new one", judgement{retry: true, circuit: failing}},
+		{relay.Error, "", judgement{retry: true, circuit: failing}},
+		{relay.Error, "panic", judgement{retry: true, circuit: nothing}},
+		{relay.Unrecorded, "", judgement{retry: true, circuit: nothing}},
+		{relay.Error, "request", judgement{circuit: nothing, why: "this request cannot be made"}},
+		{relay.Error, "blocked", judgement{circuit: nothing, why: "relay does not call this address"}},
+		{relay.Blocked, "blocked", judgement{circuit: nothing, why: "relay does not call this address"}},
+		{relay.Blocked, "", judgement{circuit: nothing, why: "relay does not call this address"}},
+	}
+	for _, test := range tests {
+		// A status is looked at only if there was a response.
+		a := relay.Attempt{Kind: test.kind, Class: test.class, Status: 200}
+		if got := judge(a, nil); got != test.want {
+			t.Errorf("%s %q: %+v, want %+v", test.kind, test.class, got, test.want)
+		}
+	}
+}
+
+func TestJudgeByOtherSuccessCodes(t *testing.T) {
+	codes := []relay.CodeRange{{From: 202, To: 202}, {From: 302, To: 303}, {From: 404, To: 404}}
+	for status := 100; status <= 599; status++ {
+		want := status == 202 || status == 302 || status == 303 || status == 404
+		got := judge(relay.Attempt{Kind: relay.Response, Status: status}, codes)
+		if got.success != want {
+			t.Errorf("%d: success %t, want %t", status, got.success, want)
+		}
+		if status == http.StatusOK && (!got.retry || got.circuit != alive) {
+			t.Errorf("a 200 that is no success: %+v, want another try and a living endpoint", got)
+		}
+	}
+}
+
+func TestDescribe(t *testing.T) {
+	tests := []struct {
+		attempt relay.Attempt
+		want    string
+	}{
+		{relay.Attempt{Kind: relay.Response, Status: 503}, "503 Service Unavailable"},
+		{relay.Attempt{Kind: relay.Response, Status: 599}, "status 599"},
+		{relay.Attempt{Kind: relay.Error, Class: "dns", Err: "no such host"}, "dns: no such host"},
+		{relay.Attempt{Kind: relay.Error, Class: "timeout"}, "timeout"},
+		{relay.Attempt{Kind: relay.Unrecorded}, "unrecorded"},
+	}
+	for _, test := range tests {
+		if got := describe(test.attempt); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+}
