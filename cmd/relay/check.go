@@ -1,0 +1,195 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/admin"
+	"github.com/relaywebhooks/relay/signature"
+)
+
+// ackMargin is what an attempt needs beside the request itself: to be claimed, to
+// be recorded and to be acknowledged.
+const ackMargin = 10 * time.Second
+
+// check returns what is wrong with values that could be read. Keys that are
+// faulty already are left alone: they hold their default.
+func (l loaded) check(already Faults) Faults {
+	c := checker{loaded: l, skip: map[string]bool{}}
+	for _, f := range already {
+		c.skip[f.Key] = true
+	}
+	for _, s := range settings(l.Config) {
+		c.bounds(s)
+	}
+	c.servers()
+	c.times()
+	c.limits()
+	c.secrets("signing.secrets", c.Signing.Secrets)
+	c.endpoints()
+	return c.faults
+}
+
+type checker struct {
+	loaded
+	skip   map[string]bool
+	faults Faults
+}
+
+// wrong notes a fault of a key that exists.
+func (c *checker) wrong(key, problem string, a ...any) {
+	if c.skip[key] {
+		return
+	}
+	path, value := split(key), ""
+	for _, s := range settings(c.Config) {
+		if written := text(s.value); written != "" && slices.Equal(s.path, path) {
+			value = show(written)
+		}
+	}
+	c.faults = append(c.faults, Fault{Key: key, Value: value, Origin: c.origin(key), Problem: fmt.Sprintf(problem, a...)})
+}
+
+// when notes a fault if it is one.
+func (c *checker) when(is bool, key, problem string, a ...any) {
+	if is {
+		c.wrong(key, problem, a...)
+	}
+}
+
+// bounds holds a value, or each item of a list, to the tags min and max.
+func (c *checker) bounds(s setting) {
+	if s.value.Kind() == reflect.Slice && s.tag.Get("min") != "" {
+		for i := range s.value.Len() {
+			c.bounds(setting{path: s.path, tag: s.tag, value: s.value.Index(i)})
+		}
+		return
+	}
+	if text := s.tag.Get("min"); text != "" && number(s.value) < limit(s.value, text) {
+		c.wrong(s.key(), "must be at least %s", text)
+	}
+	if text := s.tag.Get("max"); text != "" && number(s.value) > limit(s.value, text) {
+		c.wrong(s.key(), "must be at most %s", text)
+	}
+}
+
+func number(v reflect.Value) float64 {
+	if v.Kind() == reflect.Float64 {
+		return v.Float()
+	}
+	return float64(v.Int())
+}
+
+// limit reads a tag in the words of the value's type. A test reads them all.
+func limit(v reflect.Value, tag string) float64 {
+	if v.Type() == reflect.TypeFor[time.Duration]() {
+		d, err := parseDuration(tag)
+		if err != nil {
+			panic(err)
+		}
+		return float64(d)
+	}
+	f, err := strconv.ParseFloat(tag, 64)
+	if err != nil {
+		panic(err)
+	}
+	return f
+}
+
+func (c *checker) servers() {
+	n := c.NATS
+	for part := range strings.SplitSeq(string(n.URL), ",") {
+		u, err := url.Parse(strings.TrimSpace(part))
+		c.when(n.URL != "" && (err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme)),
+			"nats.url", "is not the URL of a NATS server, such as nats://127.0.0.1:4222")
+	}
+	c.when(n.URL != "" && n.Embedded, "nats.embedded", "must be false where nats.url names a server")
+	c.when(n.Password != "" && n.User == "", "nats.password", "needs nats.user")
+	c.when((n.TLS.Cert == "") != (n.TLS.Key == ""), "nats.tls.cert", "and nats.tls.key are needed together")
+	ways := 0
+	for _, set := range []bool{n.User != "", n.Credentials != "", n.NKey != ""} {
+		if set {
+			ways++
+		}
+	}
+	c.when(ways > 1, "nats.credentials", "use one of nats.user, nats.credentials and nats.nkey")
+	c.when(n.Data == "", "nats.data", "must be a directory")
+
+	if c.Postgres.URL != "" {
+		_, err := pgxpool.ParseConfig(string(c.Postgres.URL))
+		c.when(err != nil, "postgres.url", "is not a Postgres URL, such as postgres://relay@127.0.0.1:5432/relay")
+	}
+	c.when(c.Postgres.Retention < c.NATS.DeadMaxAge, "postgres.retention",
+		"must be at least nats.dead_max_age (%s): a letter that is replayed needs its row", formatDuration(c.NATS.DeadMaxAge))
+
+	err := admin.Options{Address: c.Admin.Address, Token: c.Admin.Token}.Validate()
+	if err != nil {
+		c.wrong("admin.address", "%s", strings.TrimPrefix(err.Error(), "admin: "))
+	}
+}
+
+func (c *checker) times() {
+	d, longest, whose := c.Delivery, c.Delivery.Timeout, "delivery.timeout"
+	for name, e := range c.Endpoints {
+		if e.Timeout > longest {
+			longest, whose = e.Timeout, "endpoints."+name+".timeout"
+		}
+	}
+	need := formatDuration(longest + ackMargin)
+	c.when(c.Consumer.AckWait < longest+ackMargin, "consumer.ack_wait",
+		"must be at least %s (%s + %s), so that no message comes back while its request is under way", need, whose, formatDuration(ackMargin))
+	c.when(c.Consumer.Drain < longest, "consumer.drain",
+		"must be at least %s (%s), so that what was sent can be finished", formatDuration(longest), whose)
+	c.when(d.ConnectTimeout > d.Timeout, "delivery.connect_timeout",
+		"must be at most delivery.timeout (%s)", formatDuration(d.Timeout))
+}
+
+func (c *checker) limits() {
+	p := c.Policy
+	c.when(p.Circuit.Failures > p.Circuit.Executions, "policy.circuit.failures",
+		"must be at most policy.circuit.executions (%d): the circuit would never open", p.Circuit.Executions)
+	c.when(len(p.Schedule) == 0 && p.MaxAttempts > 1, "policy.schedule", "must name at least one wait")
+	c.when(len(p.SuccessCodes) == 0, "policy.success_codes", "must name at least one code")
+	c.when(len(c.Delivery.Ports) == 0, "delivery.ports", "must name at least one port")
+	c.when(p.Circuit.MaxDelay != 0 && p.Circuit.MaxDelay < p.Circuit.Delay, "policy.circuit.max_delay",
+		"must be 0 (constant) or at least policy.circuit.delay (%s)", formatDuration(p.Circuit.Delay))
+	most := c.Consumer.MaxAckPending
+	c.when(most != 0 && most < c.Consumer.Slots, "consumer.max_ack_pending",
+		"must be 0 (automatic) or at least consumer.slots (%d)", c.Consumer.Slots)
+	c.when(strings.ContainsAny(c.Delivery.UserAgent, "\r\n"), "delivery.user_agent", "must be one line")
+}
+
+func (c *checker) endpoints() {
+	for name, e := range c.Endpoints {
+		key := "endpoints." + name
+		c.when(len(name) == 0 || len(name) > relay.MaxName, key+".url", "the endpoint's name must have 1 to %d bytes", relay.MaxName)
+		if _, err := relay.CheckURL(string(e.URL)); e.URL == "" {
+			c.wrong(key+".url", "is missing")
+		} else if err != nil {
+			c.wrong(key+".url", "%s", strings.TrimPrefix(err.Error(), "URL: "))
+		}
+		for header, value := range e.Headers {
+			if err := relay.CheckRequestHeader(header, string(value)); err != nil {
+				c.wrong(key+".headers."+header, "%s", err)
+			}
+		}
+		c.secrets(key+".secrets", e.Secrets)
+	}
+}
+
+// secrets has the signer read the secrets; its errors do not repeat them.
+func (c *checker) secrets(key string, secrets []relay.Secret) {
+	for i, secret := range secrets {
+		if _, err := signature.NewSigner(string(secret)); err != nil {
+			c.wrong(key, "item %d is %s", i+1, strings.TrimPrefix(err.Error(), "signature: secret 1 of 1: "))
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/relaywebhooks/relay"
+)
+
+const example = "../../relay.example.yaml"
+
+// same compares configurations.
+func same(a, b Config) string {
+	return cmp.Diff(a, b, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{}))
+}
+
+// file writes a configuration file.
+func file(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "relay.yaml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func mustLoad(t *testing.T, from sources) loaded {
+	t.Helper()
+	l, err := load(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestDefaultIsValid(t *testing.T) {
+	l := mustLoad(t, sources{})
+	if d := same(l.Config, Default()); d != "" {
+		t.Error(d)
+	}
+}
+
+// The example holds every key, with its default.
+func TestExampleIsTheDefault(t *testing.T) {
+	l := mustLoad(t, sources{file: example})
+	if d := same(Default(), l.Config); d != "" {
+		t.Errorf("the example differs from the defaults:\n%s", d)
+	}
+	for _, s := range keys() {
+		if l.origin(s.key()) == originDefault {
+			t.Errorf("the example does not show %s", s.key())
+		}
+	}
+}
+
+// The example's registered endpoint stands in a comment; as configuration it is
+// valid, and holds every key that an endpoint has.
+func TestExampleShowsAnEndpoint(t *testing.T) {
+	b, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(b), "\n# endpoints:\n")
+	if !ok {
+		t.Fatal("no endpoint in the example")
+	}
+	section, _, _ := strings.Cut(rest, "\n\n")
+	var text strings.Builder
+	text.WriteString("endpoints:\n")
+	for line := range strings.Lines(section + "\n") {
+		text.WriteString(strings.TrimPrefix(line, "# "))
+	}
+	l := mustLoad(t, sources{file: file(t, text.String())})
+	for _, s := range settings(l.Config) {
+		if s.path[0] == "endpoints" && l.origin(s.key()) == originDefault {
+			t.Errorf("the example does not show %s", s.key())
+		}
+	}
+}
+
+func TestLaterLayersWin(t *testing.T) {
+	name := file(t, `
+delivery:
+  timeout: 11s
+  connect_timeout: 2s
+  ports: [80]
+policy: {rate: 3}
+log: {level: debug}
+`)
+	l := mustLoad(t, sources{
+		file:    name,
+		environ: []string{"RELAY_DELIVERY_TIMEOUT=12s", "RELAY_POLICY_SCHEDULE= 1s, 2m ,1d", "RELAY_DELIVERY_HTTPS_ONLY=true", "HOME=/"},
+		set:     []string{"delivery.timeout=13s", "delivery.allow=10.0.0.0/8,fd00::/8", "log.level=warn"},
+	})
+	want := Default()
+	want.Delivery.Timeout, want.Delivery.ConnectTimeout = 13*time.Second, 2*time.Second
+	want.Delivery.Ports, want.Delivery.HTTPSOnly = []int{80}, true
+	want.Policy.Rate, want.Log.Level = 3, "warn"
+	want.Policy.Schedule = []time.Duration{time.Second, 2 * time.Minute, 24 * time.Hour}
+	want.Delivery.Allow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	if d := same(want, l.Config); d != "" {
+		t.Error(d)
+	}
+	for key, origin := range map[string]string{
+		"delivery.timeout": "--set", "delivery.connect_timeout": name + ":4", "delivery.ports": name + ":5",
+		"policy.rate": name + ":6", "policy.schedule": "RELAY_POLICY_SCHEDULE", "log.level": "--set",
+		"log.format": "default", "delivery.https_only": "RELAY_DELIVERY_HTTPS_ONLY",
+	} {
+		if got := l.origin(key); got != origin {
+			t.Errorf("%s comes from %s, want %s", key, got, origin)
+		}
+	}
+}
+
+func TestFileIsNamedByTheEnvironment(t *testing.T) {
+	name, other := file(t, "replay: {rate: 7}"), file(t, "replay: {rate: 8}")
+	environ := []string{"RELAY_CONFIG=" + name}
+	if l := mustLoad(t, sources{environ: environ}); l.Replay.Rate != 7 {
+		t.Errorf("rate %d", l.Replay.Rate)
+	}
+	if l := mustLoad(t, sources{environ: environ, file: other}); l.Replay.Rate != 8 {
+		t.Errorf("--config does not win: rate %d", l.Replay.Rate)
+	}
+}
+
+// The variables of tests are not the configuration's, and neither are others'.
+func TestOtherVariablesAreLeftAlone(t *testing.T) {
+	mustLoad(t, sources{environ: []string{"RELAY_TEST_POSTGRES_URL=x", "RELAYS=1", "relay_log_level=x", "PATH=/"}})
+}
+
+func TestEndpoints(t *testing.T) {
+	name := file(t, `
+endpoints:
+  acme.com:
+    url: https://acme.com/hooks?token=t0p
+    secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw]
+    headers: {X-Api.Key: k, Authorization: Bearer b}
+    schedule: [10s, 1m]
+    success_codes: [200, 202-204]
+`)
+	l := mustLoad(t, sources{
+		file:    name,
+		environ: []string{"RELAY_ENDPOINTS_ACME_COM_TIMEOUT=9s"},
+		set:     []string{"endpoints.acme.com.headers.X-More=m", "endpoints.b.url=http://b.example"},
+	})
+	want := map[string]EndpointConfig{
+		"acme.com": {
+			URL:          "https://acme.com/hooks?token=t0p",
+			Secrets:      []relay.Secret{"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+			Headers:      map[string]relay.Secret{"X-Api.Key": "k", "Authorization": "Bearer b", "X-More": "m"},
+			Timeout:      9 * time.Second,
+			Schedule:     []time.Duration{10 * time.Second, time.Minute},
+			SuccessCodes: codeRanges{{From: 200, To: 200}, {From: 202, To: 204}},
+		},
+		"b": {URL: "http://b.example"},
+	}
+	if d := cmp.Diff(want, l.Endpoints); d != "" {
+		t.Error(d)
+	}
+	for key, origin := range map[string]string{
+		"endpoints.acme.com.url": name + ":4", "endpoints.acme.com.headers.X-Api.Key": name + ":6",
+		"endpoints.acme.com.timeout": "RELAY_ENDPOINTS_ACME_COM_TIMEOUT", "endpoints.b.url": "--set",
+	} {
+		if got := l.origin(key); got != origin {
+			t.Errorf("%s comes from %s, want %s", key, got, origin)
+		}
+	}
+}
+
+// Two endpoints whose variables have one name cannot be told apart.
+func TestAmbiguousVariable(t *testing.T) {
+	name := file(t, "endpoints: {a-b: {url: 'http://a'}, a.b: {url: 'http://b'}}")
+	_, err := load(sources{file: name, environ: []string{"RELAY_ENDPOINTS_A_B_TIMEOUT=1s"}})
+	if err == nil || !strings.Contains(err.Error(), "could mean endpoints.a-b.timeout or endpoints.a.b.timeout") {
+		t.Error(err)
+	}
+}
+
+// What bounds the tags of Config name can be read, and defaults are within them.
+func TestEverySettingHasAName(t *testing.T) {
+	seen := map[string]string{}
+	for _, s := range keys("acme") {
+		if slices.Contains(s.path, "") {
+			t.Errorf("a field of %s has no koanf tag", strings.Join(s.path, "."))
+		}
+		if other, ok := seen[variable(s.key())]; ok && s.path[0] != "endpoints" {
+			t.Errorf("%s and %s have one variable", s.key(), other)
+		}
+		seen[variable(s.key())] = s.key()
+		if found, ok := find(split(s.key())); !ok || found.key() != s.key() {
+			t.Errorf("%s is not found by its name", s.key())
+		}
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	_, err := load(sources{file: "no/such.yaml"})
+	if fs, ok := errors.AsType[Faults](err); !ok || !strings.Contains(fs.Error(), "no/such.yaml: no such file") {
+		t.Error(err)
+	}
+}
