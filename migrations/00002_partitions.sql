@@ -27,9 +27,11 @@ BEGIN
         FOREACH parent IN ARRAY ARRAY['webhooks', 'attempts'] LOOP
             child := parent || '_' || to_char(day, 'YYYYMMDD');
             CONTINUE WHEN to_regclass('relay.' || child) IS NOT NULL;
-            -- One maker at a time; whoever comes second finds it made.
+            -- One maker at a time. Whoever comes second finds it made, if it
+            -- looks into the catalogue itself: to_regclass answers from a cache.
             PERFORM pg_advisory_xact_lock(hashtextextended('relay.ensure_partitions', 0));
-            CONTINUE WHEN to_regclass('relay.' || child) IS NOT NULL;
+            CONTINUE WHEN EXISTS (SELECT FROM pg_class
+                WHERE relnamespace = 'relay'::regnamespace AND relname = child);
             EXECUTE format('CREATE TABLE relay.%I (LIKE relay.%I INCLUDING ALL)', child, parent);
             IF parent = 'webhooks' THEN
                 -- Room on each page for the update that follows every insert.
