@@ -1,0 +1,115 @@
+// Package delivery makes one HTTP exchange, safely. It is the only place from
+// which relay calls out.
+//
+// An exchange is one request and one answer. There are no redirects, no
+// cookies, no proxy from the environment, no decompression, and no second
+// request: where net/http would repeat one, it is told that it cannot. One
+// deadline covers everything from the look-up of the name to the last byte of
+// the answer.
+//
+// Which addresses may be called is decided when the connection is made, after
+// DNS, so that no name can lead to an address that was not looked at.
+//
+// What goes wrong is not an error but a [relay.Attempt] with a Class: dns,
+// connect, timeout, tls, reset, protocol, blocked, request, canceled or panic.
+package delivery
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/signature"
+)
+
+// Sender sends webhooks. It keeps connections open for the next webhook to the
+// same host. It is safe for concurrent use.
+type Sender struct {
+	options Options
+	signer  *signature.Signer // for endpoints without secrets of their own; may be nil
+	http1   transport
+	http2   transport
+}
+
+// transport is what a Sender needs of an [http.Transport].
+type transport interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
+// New makes a Sender. It starts nothing and keeps nothing open; all faults of
+// the options are reported at once.
+func New(o Options) (*Sender, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	s := &Sender{options: o}
+	if len(o.Secrets) > 0 {
+		signer, err := newSigner(o.Secrets)
+		if err != nil {
+			return nil, fmt.Errorf("delivery: %w", err)
+		}
+		s.signer = signer
+	}
+	d := newDialer(o)
+	s.http1 = newTransport(o, d)
+	s.http2 = newTransport2(o, d)
+	return s, nil
+}
+
+// CloseIdle closes the connections that wait for another webhook. Exchanges
+// that are under way go on.
+func (s *Sender) CloseIdle() {
+	s.http1.CloseIdleConnections()
+	s.http2.CloseIdleConnections()
+}
+
+// Send makes one exchange and says what came of it. It never fails and never
+// panics, and it sends at most one request. It fills in everything but ID,
+// Number, Generation and Success.
+//
+// The webhook goes to its own URL, or to the endpoint's if it has none. The
+// endpoint's Timeout, Secrets and Header come before those of [Options] and
+// of the webhook. An endpoint with HTTP2 is offered that, over TLS.
+func (s *Sender) Send(ctx context.Context, ep relay.Endpoint, w relay.Webhook) (a relay.Attempt) {
+	a = relay.Attempt{Started: time.Now(), Kind: relay.Error}
+	defer func() {
+		if p := recover(); p != nil {
+			a.Kind, a.Class, a.Err = relay.Error, classPanic, clean(fmt.Sprint(p))
+		}
+		a.Took = time.Since(a.Started)
+	}()
+	timeout := cmp.Or(ep.Timeout, s.options.Timeout)
+	expired := &failure{class: classTimeout, text: "within " + timeout.String()}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, expired)
+	defer cancel()
+
+	x := &exchange{expired: expired}
+	req, err := s.request(x.watch(ctx), ep, w, a.Started)
+	if err == nil {
+		err = x.do(s.transportFor(ep, req), req, &a)
+	}
+	if err != nil {
+		x.blame(ctx, err, &a)
+	}
+	return a
+}
+
+func (s *Sender) transportFor(ep relay.Endpoint, req *http.Request) transport {
+	if ep.HTTP2 && req.URL.Scheme == "https" {
+		return s.http2
+	}
+	return s.http1
+}
+
+func newSigner(secrets []relay.Secret) (*signature.Signer, error) {
+	texts := make([]string, len(secrets))
+	for i, secret := range secrets {
+		texts[i] = string(secret)
+	}
+	return signature.NewSigner(texts...)
+}

@@ -1,0 +1,104 @@
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// maxDrain is how many bytes of an answer are read so that its connection can
+// be used again; a longer one costs the connection instead.
+const maxDrain = 64 << 10
+
+// exchange watches one request and its answer.
+type exchange struct {
+	expired *failure // the cause of our own deadline
+
+	connected atomic.Bool
+	reused    atomic.Bool // the connection has served another exchange before
+	answered  atomic.Bool // a byte of the answer came
+	conn      atomic.Pointer[shared]
+}
+
+func (x *exchange) watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			x.connected.Store(true)
+			x.reused.Store(info.Reused)
+			x.enter(info.Conn)
+		},
+		GotFirstResponseByte: func() { x.answered.Store(true) },
+	})
+}
+
+// enter counts this exchange among those of a TLS connection.
+func (x *exchange) enter(conn net.Conn) {
+	secure, ok := conn.(*tls.Conn)
+	if !ok {
+		return
+	}
+	if c, ok := secure.NetConn().(*shared); ok {
+		c.enter()
+		if before := x.conn.Swap(c); before != nil {
+			before.leave(true) // net/http gave that one up
+		}
+	}
+}
+
+// do sends the request and reads the answer into the attempt.
+func (x *exchange) do(t http.RoundTripper, req *http.Request, a *relay.Attempt) (err error) {
+	defer func() {
+		if c := x.conn.Load(); c != nil {
+			c.leave(err != nil)
+		}
+	}()
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	a.Status, a.Header = resp.StatusCode, resp.Header
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		a.Kind = relay.Response // and nothing more: closing it closes the connection
+		return nil
+	}
+	if err := readBody(resp, a); err != nil {
+		return err
+	}
+	a.Kind = relay.Response
+	return nil
+}
+
+// readBody keeps the first part of the body, as it is. Of a longer one it reads
+// on for a while, so that the connection stays usable; what happens to that
+// rest changes nothing.
+func readBody(resp *http.Response, a *relay.Attempt) error {
+	if resp.ContentLength == 0 {
+		return nil
+	}
+	var kept bytes.Buffer
+	if n := resp.ContentLength; n > 0 {
+		kept.Grow(int(min(n, relay.MaxResponseBody)) + bytes.MinRead)
+	}
+	_, err := kept.ReadFrom(io.LimitReader(resp.Body, relay.MaxResponseBody+1))
+	a.Body = kept.Bytes()
+	if err != nil {
+		a.Truncated = true
+		return err
+	}
+	if len(a.Body) <= relay.MaxResponseBody {
+		return nil
+	}
+	a.Body, a.Truncated = a.Body[:relay.MaxResponseBody], true
+	if resp.ContentLength <= maxDrain {
+		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain-relay.MaxResponseBody)
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package delivery
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"unicode"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// The classes of failure, as they stand in relay.attempts.
+const (
+	classDNS      = "dns"
+	classConnect  = "connect"
+	classTimeout  = "timeout"
+	classTLS      = "tls"
+	classReset    = "reset"
+	classProtocol = "protocol"
+	classBlocked  = "blocked"
+	classRequest  = "request"
+	classCanceled = "canceled"
+	classPanic    = "panic"
+)
+
+// failure is a failed exchange in words that may be shown to anyone: they hold
+// neither a query nor a password nor bytes that the endpoint chose, save for
+// the names in a certificate.
+type failure struct{ class, text string }
+
+func (f *failure) Error() string { return f.text }
+
+// blame writes what went wrong into the attempt.
+func (x *exchange) blame(ctx context.Context, err error, a *relay.Attempt) {
+	a.Kind = relay.Error
+	f := x.explain(ctx, err)
+	if f.class == classBlocked {
+		a.Kind = relay.Blocked
+	}
+	a.Class, a.Err = f.class, f.text
+	a.Unanswered = f.class == classReset && x.reused.Load() && !x.answered.Load()
+}
+
+// explain finds the class of an error. The text of an error of net/http is
+// never used, because an endpoint that echoes what it is sent would get the
+// query into it.
+func (x *exchange) explain(ctx context.Context, err error) *failure {
+	if ctx.Err() != nil {
+		return x.ended(ctx)
+	}
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") {
+		return &failure{class: classTLS, text: clean("TLS was broken off: " + op.Err.Error())} // an alert
+	}
+	switch {
+	case isTimeout(err):
+		return &failure{class: classTimeout, text: "the connection died without a word"}
+	case isReset(err) && x.answered.Load():
+		return &failure{class: classReset, text: "the connection broke in the middle of the answer"}
+	case isReset(err):
+		return &failure{class: classReset, text: "the connection broke before an answer"}
+	}
+	return &failure{class: classProtocol, text: protocolText(err)}
+}
+
+// ended explains the end of the context: our own deadline, or the caller's
+// wish.
+func (x *exchange) ended(ctx context.Context) *failure {
+	cause := context.Cause(ctx)
+	if f, ok := errors.AsType[*failure](cause); !ok || f != x.expired {
+		return &failure{class: classCanceled, text: clean("given up by relay: " + cause.Error())}
+	}
+	what := "no connection "
+	switch {
+	case x.answered.Load():
+		what = "the answer did not end "
+	case x.connected.Load():
+		what = "no answer "
+	}
+	return &failure{class: classTimeout, text: what + x.expired.text}
+}
+
+func isTimeout(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	n, ok := errors.AsType[net.Error](err)
+	return ok && n.Timeout()
+}
+
+// isReset reports whether the other end closed the connection, by FIN or RST.
+func isReset(err error) bool {
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	// net/http does not export these.
+	text := err.Error()
+	return strings.Contains(text, "server closed idle connection") || strings.Contains(text, "http2: client conn")
+}
+
+// protocolTexts are the ways in which an answer is no HTTP, found in the texts
+// of net/http.
+var protocolTexts = []struct{ found, text string }{
+	{"response headers exceeded", "more headers than relay reads"},
+	{"too many 1xx", "too many interim answers"},
+	{"malformed MIME header", "a header that is not one"},
+	{"malformed HTTP status", "a status that is not one"},
+	{"malformed HTTP version", "a version of HTTP that does not exist"},
+	{"malformed HTTP response", "not HTTP"},
+	{"Content-Length", "a Content-Length that is not one"},
+	{"transfer encoding", "a transfer encoding that relay does not know"},
+	{"chunk", "a body that is not chunked as it should be"},
+	{"trailer", "a trailer that is not one"},
+	{"http2", "not HTTP/2 as it should be"},
+	{"stream error", "an HTTP/2 stream broken off by the endpoint"},
+}
+
+func protocolText(err error) string {
+	for _, p := range protocolTexts {
+		if strings.Contains(err.Error(), p.found) {
+			return "the answer is invalid: " + p.text
+		}
+	}
+	return "the answer is not valid HTTP"
+}
+
+func tlsText(err error) string {
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return "the endpoint does not speak TLS"
+	}
+	if verify, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		err = verify.Err
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "the certificate is signed by an unknown authority"
+	}
+	return strings.TrimPrefix(err.Error(), "x509: ")
+}
+
+// clean makes a text printable and short.
+func clean(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, text)
+	const longest = 300
+	if len(text) > longest {
+		text = strings.ToValidUTF8(text[:longest], "") + "…"
+	}
+	return text
+}
