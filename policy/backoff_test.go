@@ -11,10 +11,10 @@ import (
 
 func TestBackoffDoublesBeyondTheSchedule(t *testing.T) {
 	schedule := Options{}.withDefaults().Schedule
-	want := []time.Duration{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1440, 1440}
-	for made, minutes := range want {
-		if got := backoff(schedule, made, 24*time.Hour); got != minutes*time.Minute {
-			t.Errorf("after %d attempts: %v, want %v minutes", made, got, int(minutes))
+	for made, minutes := range []int{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1440, 1440} {
+		want := time.Duration(minutes) * time.Minute
+		if got := backoff(schedule, made, 24*time.Hour); got != want {
+			t.Errorf("after %d attempts: %v, want %v", made, got, want)
 		}
 	}
 	if got := backoff([]time.Duration{0}, 2, time.Hour); got != 2*time.Second {

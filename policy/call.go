@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
-	"github.com/failsafe-go/failsafe-go/timeout"
 
 	"github.com/relaywebhooks/relay"
 )
@@ -80,8 +79,6 @@ func (k *call) again() bool {
 // lesson is what the try that ended with err teaches the circuit.
 func (k *call) lesson(err error) lesson {
 	switch {
-	case errors.Is(err, timeout.ErrExceeded):
-		return failing
 	case err != nil:
 		return nothing // no request was made
 	case k.again():

@@ -59,10 +59,10 @@ func (g *gauge) add(s State, n int64) {
 //
 // Every change of the breaker happens under mu, so the era is exact.
 type circuit struct {
-	options CircuitOptions
-	breaker circuitbreaker.CircuitBreaker[*call]
-	gauge   *gauge
-	report  func(State, time.Time)
+	options  *CircuitOptions
+	breaker  circuitbreaker.CircuitBreaker[*call]
+	endpoint *endpoint // which reports the changes
+	gauge    *gauge
 
 	mu        sync.Mutex
 	era       uint64 // one more with every change of state
@@ -78,8 +78,8 @@ type change struct {
 	until time.Time
 }
 
-func newCircuit(o CircuitOptions, g *gauge, report func(State, time.Time)) *circuit {
-	c := &circuit{options: o, gauge: g, report: report}
+func newCircuit(o *CircuitOptions, e *endpoint) *circuit {
+	c := &circuit{options: o, endpoint: e, gauge: e.gauge}
 	b := circuitbreaker.NewBuilder[*call]().
 		WithFailureThresholdRatio(uint(o.Failures), uint(o.Executions)).
 		WithSuccessThreshold(uint(o.Probes)).
@@ -141,7 +141,7 @@ func stateOf(s circuitbreaker.State) State {
 
 // ToExecutor makes circuit a failsafe.Policy.
 func (c *circuit) ToExecutor(k *call) any {
-	return circuitExecutor{c, c.breaker.ToExecutor(k).(policy.Executor[*call])} //nolint:errcheck,forcetypeassert // it is one
+	return circuitExecutor{c, c.breaker.ToExecutor(k).(policy.Executor[*call])} //nolint:forcetypeassert // it is one
 }
 
 type circuitExecutor struct {
@@ -155,7 +155,7 @@ func (x circuitExecutor) Apply(
 	inner func(failsafe.Execution[*call]) *common.PolicyResult[*call],
 ) func(failsafe.Execution[*call]) *common.PolicyResult[*call] {
 	return func(exec failsafe.Execution[*call]) *common.PolicyResult[*call] {
-		in := exec.(policy.ExecutionInternal[*call]) //nolint:errcheck,forcetypeassert // failsafe-go's own policies do the same
+		in := exec.(policy.ExecutionInternal[*call]) //nolint:forcetypeassert // failsafe-go's own policies do the same
 		era, refused := x.acquire(in)
 		if refused != nil {
 			return refused
@@ -237,7 +237,7 @@ func (c *circuit) unlock() {
 		c.changes = c.changes[1:]
 		c.reporting = true
 		c.mu.Unlock()
-		c.report(next.state, next.until)
+		c.endpoint.report(next)
 		c.mu.Lock()
 		c.reporting = false
 	}

@@ -56,6 +56,7 @@ func inTurn(sends ...send) send {
 
 // never fails the test when it is called.
 func never(t *testing.T) send {
+	t.Helper()
 	return func(context.Context) relay.Attempt {
 		t.Error("a request was made")
 		return relay.Attempt{}
@@ -69,6 +70,7 @@ func until(answers <-chan send) send {
 
 // do makes a first attempt at a webhook for orders.
 func do(t *testing.T, s *policy.Set, f send) ([]relay.Attempt, relay.Verdict) {
+	t.Helper()
 	return s.Do(t.Context(), orders, relay.Webhook{}, relay.Claim{}, f)
 }
 
@@ -294,31 +296,34 @@ func TestPanicsBecomeAttempts(t *testing.T) {
 
 func TestStopping(t *testing.T) {
 	s := policy.New(exact)
-	ctx, cancel := context.WithCancel(t.Context())
-	canceled := func(context.Context) relay.Attempt {
-		cancel()
-		return relay.Attempt{Kind: relay.Error, Class: "timeout", Err: "context canceled"}
+	stopWith := func(f send) ([]relay.Attempt, relay.Verdict) {
+		ctx, cancel := context.WithCancel(t.Context())
+		return s.Do(ctx, orders, relay.Webhook{}, relay.Claim{}, func(ctx context.Context) relay.Attempt {
+			cancel()
+			return f(ctx)
+		})
 	}
 	// Once sent, it counts as an attempt, but not against the circuit.
 	for range 10 {
-		ctx, cancel = context.WithCancel(t.Context())
-		if as, v := s.Do(ctx, orders, relay.Webhook{}, relay.Claim{}, canceled); len(as) != 1 || v.Action != relay.Retry {
+		if as, v := stopWith(failure("timeout")); len(as) != 1 || v.Action != relay.Retry {
 			t.Errorf("%d attempts, %+v", len(as), v)
 		}
 	}
 	requireCircuits(t, s, 0, 0)
+	// An answer that came in spite of it is not lost, and does count.
+	if as, v := stopWith(answer(200)); len(as) != 1 || !as[0].Success || v.Action != relay.Delivered {
+		t.Errorf("%+v, %+v", as, v)
+	}
+	for range 5 {
+		stopWith(answer(500))
+	}
+	requireCircuits(t, s, 1, 0)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
 	as, v := s.Do(ctx, orders, relay.Webhook{}, relay.Claim{}, never(t))
 	if len(as) != 0 || v.Action != relay.Defer || v.Reason != policy.Stopping {
 		t.Errorf("%d attempts, %+v", len(as), v)
-	}
-	// An answer that came in spite of it is not lost.
-	ctx, cancel = context.WithCancel(t.Context())
-	as, v = s.Do(ctx, orders, relay.Webhook{}, relay.Claim{}, func(ctx context.Context) relay.Attempt {
-		cancel()
-		return answer(200)(ctx)
-	})
-	if len(as) != 1 || !as[0].Success || v.Action != relay.Delivered {
-		t.Errorf("%+v, %+v", as, v)
 	}
 }
 

@@ -94,17 +94,18 @@ func (e *endpoint) build(o *Options, ep relay.Endpoint) (retired *circuit) {
 	e.parts.limiter = limiter(ep, e.parts.limiter)
 	if was.options == nil || was.options.Circuit != want.options.Circuit {
 		retired = e.parts.circuit
-		e.parts.circuit = newCircuit(want.options.Circuit, e.gauge, e.reportCircuit)
+		e.parts.circuit = newCircuit(&want.options.Circuit, e)
 	}
 	return retired
 }
 
-func (e *endpoint) reportCircuit(s State, until time.Time) {
+// report tells OnCircuit of a change. The caller holds no lock.
+func (e *endpoint) report(c change) {
 	e.mu.Lock()
 	report, url := e.built.options.OnCircuit, e.url
 	e.mu.Unlock()
 	if report != nil {
-		report(Circuit{Key: e.key, Name: e.name, URL: url, State: s, Until: until})
+		report(Circuit{Key: e.key, Name: e.name, URL: url, State: c.state, Until: c.until})
 	}
 }
 

@@ -2,6 +2,8 @@ package policy
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -19,25 +21,24 @@ func (s *Set) Run(ctx context.Context) error {
 	}
 }
 
-// forgetIdle takes a list under the reading lock and then forgets one after the
-// other, so that no call waits for the whole sweep.
+// forgetIdle looks at the endpoints one after the other, so that no call waits
+// for the whole sweep.
 func (s *Set) forgetIdle() {
 	idle, now := s.options.Load().Idle, time.Now()
-	var found []*endpoint
 	s.mu.RLock()
-	for _, e := range s.endpoints {
-		e.mu.Lock()
-		if e.idle(now, idle) {
-			found = append(found, e)
-		}
-		e.mu.Unlock()
-	}
+	all := slices.Collect(maps.Values(s.endpoints))
 	s.mu.RUnlock()
-	for _, e := range found {
-		s.forget(e, now, idle)
+	for _, e := range all {
+		e.mu.Lock()
+		found := e.idle(now, idle)
+		e.mu.Unlock()
+		if found {
+			s.forget(e, now, idle)
+		}
 	}
 }
 
+// forget looks once more, now that no call can join.
 func (s *Set) forget(e *endpoint, now time.Time, idle time.Duration) {
 	s.mu.Lock()
 	e.mu.Lock()
