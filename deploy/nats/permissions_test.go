@@ -1,0 +1,396 @@
+package nats_test
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay/consumer"
+)
+
+// apiPrefix is where operators find the part of the JetStream API that is
+// theirs.
+const apiPrefix = "relay.api"
+
+// seed fills the three streams, takes one message in hand, and returns the
+// subject that would acknowledge it.
+func seed(t *testing.T, o *client) string {
+	t.Helper()
+	for _, subject := range []string{
+		"webhooks.outbound", "webhooks.outbound.orders", "webhooks.due.key", "webhooks.parked.key", "webhooks.dead.key.1-1",
+	} {
+		if _, err := o.js.Publish(t.Context(), subject, []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	durable, err := o.js.Consumer(t.Context(), consumer.StreamQueue, consumer.DurableQueue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := durable.Next(jetstream.FetchMaxWait(patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Reply()
+}
+
+// state is what nobody but relay may change. What producers add to WEBHOOKS is
+// left out.
+type state struct {
+	Config    jetstream.StreamConfig
+	Created   time.Time
+	FirstSeq  uint64
+	Deleted   int
+	Subjects  map[string]uint64
+	LastSeq   uint64
+	Consumers []jetstream.ConsumerInfo
+}
+
+// look describes all streams and consumers.
+func look(t *testing.T, o *client) string {
+	t.Helper()
+	var all []state
+	for info := range o.js.ListStreams(t.Context()).Info() {
+		stream, err := o.js.Stream(t.Context(), info.Config.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		full, err := stream.Info(t.Context(), jetstream.WithSubjectFilter(">"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := state{
+			Config: full.Config, Created: full.Created, FirstSeq: full.State.FirstSeq, Deleted: full.State.NumDeleted,
+			Subjects: full.State.Subjects, LastSeq: full.State.LastSeq,
+		}
+		for c := range stream.ListConsumers(t.Context()).Info() {
+			c.TimeStamp, c.NumPending, c.NumWaiting, c.Cluster = time.Time{}, 0, 0, nil
+			s.Consumers = append(s.Consumers, *c)
+		}
+		if s.Config.Name == consumer.StreamQueue {
+			s.Subjects, s.LastSeq = nil, 0
+		}
+		all = append(all, s)
+	}
+	text, err := json.MarshalIndent(all, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// refusesPublish tries to publish to each subject.
+func refusesPublish(t *testing.T, c *client, subjects []string) {
+	t.Helper()
+	for _, subject := range subjects {
+		for _, body := range []string{"", "{}"} {
+			if err := c.PublishRequest(subject, c.NewInbox(), []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+			if !c.wasRefused(t, subject) {
+				t.Errorf("may publish to %s", subject)
+			}
+		}
+	}
+}
+
+// refusesSubscribe tries to listen to each subject.
+func refusesSubscribe(t *testing.T, c *client, subjects []string) {
+	t.Helper()
+	for _, subject := range subjects {
+		if _, err := c.SubscribeSync(subject); err != nil {
+			t.Fatal(err)
+		}
+		if !c.wasRefused(t, subject) {
+			t.Errorf("may listen to %s", subject)
+		}
+	}
+}
+
+// api are requests that change or read something, for each stream.
+func api(verbs ...string) []string {
+	var subjects []string
+	for stream, durable := range map[string]string{
+		consumer.StreamQueue: consumer.DurableQueue, consumer.StreamLater: consumer.DurableDue, consumer.StreamDead: "none",
+	} {
+		for _, verb := range verbs {
+			r := strings.NewReplacer("<stream>", stream, "<durable>", durable)
+			subjects = append(subjects, "$JS.API."+r.Replace(verb))
+		}
+	}
+	slices.Sort(subjects)
+	return subjects
+}
+
+var (
+	destroys = []string{
+		"STREAM.DELETE.<stream>", "CONSUMER.DELETE.<stream>.<durable>", "STREAM.RESTORE.<stream>", "STREAM.SNAPSHOT.<stream>",
+		"STREAM.LEADER.STEPDOWN.<stream>", "STREAM.PEER.REMOVE.<stream>", "CONSUMER.LEADER.STEPDOWN.<stream>.<durable>",
+		"CONSUMER.PAUSE.<stream>.<durable>", "CONSUMER.DURABLE.CREATE.<stream>.<durable>",
+	}
+	makes = []string{
+		"STREAM.CREATE.<stream>", "STREAM.UPDATE.<stream>", "CONSUMER.CREATE.<stream>",
+		"CONSUMER.CREATE.<stream>.<durable>", "CONSUMER.CREATE.<stream>.mine.webhooks.>",
+	}
+	removes = []string{"STREAM.PURGE.<stream>", "STREAM.MSG.DELETE.<stream>"}
+	reads   = []string{
+		"STREAM.INFO.<stream>", "STREAM.MSG.GET.<stream>", "DIRECT.GET.<stream>", "DIRECT.GET.<stream>.webhooks.dead.key.1-1",
+		"CONSUMER.INFO.<stream>.<durable>", "CONSUMER.MSG.NEXT.<stream>.<durable>",
+	}
+	ownSubjects = []string{
+		"webhooks.due.key", "webhooks.parked.key", "webhooks.later.key.1-1", "webhooks.dead.key.1-1", "relay.events.delivered.key",
+	}
+	others = []string{
+		">", "*", "webhooks.>", "webhooks.outbound", "webhooks.outbound.>", "webhooks.*.*", "$JS.>", "$JS.API.>", "$JS.ACK.>",
+		"$JS.EVENT.>", "_INBOX.>", "_INBOX_relay.>", "_INBOX_producer.>", "_INBOX_operator.>", "_INBOX_provisioner.>", "_R_.>",
+		"$SYS.>", "relay.>",
+	}
+)
+
+// except returns the subjects that do not begin with any of the prefixes.
+func except(subjects []string, prefixes ...string) []string {
+	return slices.DeleteFunc(slices.Clone(subjects), func(s string) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
+	})
+}
+
+func TestProducerPublishesAndNothingElse(t *testing.T) {
+	s := startServer(t)
+	setUp(t, s, consumer.StreamOptions{})
+	o, c := connect(t, s, onlooker), connect(t, s, producer)
+	ackSubject := seed(t, o)
+	before := look(t, o)
+
+	for _, subject := range []string{"webhooks.outbound", "webhooks.outbound.orders", "webhooks.outbound.a.b.c"} {
+		ack, err := c.js.Publish(t.Context(), subject, []byte("{}"), jetstream.WithMsgID("once:"+subject))
+		if err != nil || ack.Stream != consumer.StreamQueue || ack.Duplicate {
+			t.Errorf("publish to %s: %+v, %v", subject, ack, err)
+		}
+		if again, err := c.js.Publish(t.Context(), subject, nil, jetstream.WithMsgID("once:"+subject)); err != nil || !again.Duplicate {
+			t.Errorf("the same message id again: %+v, %v", again, err)
+		}
+	}
+	if refused := c.refusals(t); len(refused) > 0 {
+		t.Errorf("was refused what is its work:\n%s", strings.Join(refused, "\n"))
+	}
+	refusesPublish(t, c, slices.Concat(ownSubjects, api(destroys...), api(makes...), api(removes...), api(reads...), []string{
+		ackSubject, "webhooks", "webhooks.outboundx", "relay.dead.replay", "relay.dead.job", "$SRV.PING", "$JS.API.INFO",
+		"$JS.API.STREAM.NAMES", "_INBOX_relay.x", "_R_.x", "$SYS.REQ.SERVER.PING",
+	}))
+	refusesSubscribe(t, c, except(others, "_INBOX_producer"))
+	if after := look(t, o); after != before {
+		t.Errorf("the streams changed:\n%s\nwere:\n%s", after, before)
+	}
+}
+
+// TestProducersHeaders tries the headers that make JetStream do more than store
+// a message.
+func TestProducersHeaders(t *testing.T) {
+	s := startServer(t)
+	setUp(t, s, consumer.StreamOptions{})
+	o, c := connect(t, s, onlooker), connect(t, s, producer)
+	seed(t, o)
+	before := look(t, o)
+	for _, h := range []nats.Header{
+		{"Nats-Rollup": {"all"}},
+		{"Nats-Rollup": {"sub"}},
+		{"Nats-Schedule": {"@at 2020-01-01T00:00:00Z"}, "Nats-Schedule-Target": {"webhooks.due.key"}},
+		{"Nats-Batch-Id": {"b"}, "Nats-Batch-Sequence": {"1"}, "Nats-Batch-Commit": {"1"}},
+		{"Nats-TTL": {"1s"}},
+		{"Nats-Incr": {"+1"}},
+		{"Nats-Expected-Stream": {consumer.StreamDead}},
+	} {
+		m := &nats.Msg{Subject: "webhooks.outbound", Header: h, Data: []byte("{}")}
+		if ack, err := c.js.PublishMsg(t.Context(), m); err == nil {
+			t.Errorf("%v is stored: %+v", h, ack)
+		}
+	}
+	for _, target := range []string{"webhooks.due.key", "webhooks.dead.key.1-1", "$JS.API.STREAM.DELETE.WEBHOOKS"} {
+		m := &nats.Msg{Subject: "webhooks.outbound", Header: nats.Header{"Nats-Trace-Dest": {target}}, Data: []byte("{}")}
+		if err := c.Conn.PublishMsg(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flush(t, c)
+	settle(t, o)
+	if after := look(t, o); after != before {
+		t.Errorf("the streams changed:\n%s\nwere:\n%s", after, before)
+	}
+}
+
+// settle waits until the server has worked off the requests before it.
+func settle(t *testing.T, o *client) {
+	t.Helper()
+	scratch := jetstream.StreamConfig{Name: "SCRATCH", Subjects: []string{"scratch"}, Storage: jetstream.MemoryStorage}
+	for range 3 {
+		if _, err := o.js.CreateStream(t.Context(), scratch); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.js.DeleteStream(t.Context(), scratch.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// steered are requests whose answer is sent to a subject of the asker's choice.
+func steered(t *testing.T, c *client, subjects, bodies []string) {
+	t.Helper()
+	targets := slices.Concat(ownSubjects, api(destroys...), api(removes...), api(makes...), []string{"webhooks.outbound"})
+	for _, target := range targets {
+		for _, subject := range subjects {
+			for _, body := range bodies {
+				if err := c.PublishRequest(subject, target, []byte(body)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	flush(t, c)
+}
+
+// TestAnswersCannotBeSteered: NATS does not check where an answer is wanted, so
+// the walls between the accounts have to hold.
+func TestAnswersCannotBeSteered(t *testing.T) {
+	s := startServer(t)
+	setUp(t, s, consumer.StreamOptions{})
+	o := connect(t, s, onlooker)
+	ackSubject := seed(t, o)
+	before := look(t, o)
+
+	p := connect(t, s, producer)
+	steered(t, p, []string{"webhooks.outbound"}, []string{"", "{}"})
+	if err := p.PublishRequest("webhooks.outbound", ackSubject, []byte("+ACK")); err != nil {
+		t.Fatal(err)
+	}
+	if !p.wasRefused(t, ackSubject) {
+		t.Error("a producer can have its answer sent to an acknowledgement")
+	}
+	op := connect(t, s, operator)
+	steered(t, op, []string{
+		"relay.api.DIRECT.GET.WEBHOOKS", "relay.api.DIRECT.GET.WEBHOOKS_DEAD", "relay.api.STREAM.MSG.GET.WEBHOOKS", "relay.api.STREAM.INFO.WEBHOOKS",
+	}, []string{"", `{"seq":999}`, `{"seq":1}`}) // an unknown sequence is answered with an empty body
+
+	if _, err := p.js.Publish(t.Context(), "webhooks.outbound", nil); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, o)
+	if after := look(t, o); after != before {
+		t.Errorf("the streams changed:\n%s\nwere:\n%s", after, before)
+	}
+}
+
+// TestInOneAccountAnswersCanBeSteered is why there are three accounts: the same
+// request, made from within the account RELAY, destroys a stream. If this
+// fails, NATS has learnt to check, and accounts.conf may become simpler.
+func TestInOneAccountAnswersCanBeSteered(t *testing.T) {
+	s := startServer(t)
+	setUp(t, s, consumer.StreamOptions{})
+	o, c := connect(t, s, onlooker), connect(t, s, relayUser)
+	seed(t, o)
+	if err := c.PublishRequest("$JS.API.DIRECT.GET.WEBHOOKS", "$JS.API.STREAM.DELETE.WEBHOOKS_DEAD", []byte(`{"seq":999}`)); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, o)
+	if _, err := o.js.Stream(t.Context(), consumer.StreamDead); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("WEBHOOKS_DEAD is still there: %v", err)
+	}
+}
+
+func TestRelayRunsAndBuildsNothing(t *testing.T) {
+	s := startServer(t)
+	setUp(t, s, consumer.StreamOptions{})
+	o, c := connect(t, s, onlooker), connect(t, s, relayUser)
+	seed(t, o)
+	before := look(t, o)
+	refusesPublish(t, c, slices.Concat(api(destroys...), api(makes...), []string{
+		"$JS.API.STREAM.PURGE.WEBHOOKS", "$JS.API.STREAM.PURGE.WEBHOOKS_DEAD", "$JS.API.STREAM.MSG.DELETE.WEBHOOKS",
+		"$JS.API.STREAM.CREATE.OTHER", "webhooks.outbound", "webhooks.outbound.orders", "relay.dead.replay", "_INBOX_operator.x",
+	}))
+	refusesSubscribe(t, c, except(others, "_INBOX_relay"))
+	if after := look(t, o); after != before {
+		t.Errorf("the streams changed:\n%s\nwere:\n%s", after, before)
+	}
+}
+
+func TestProvisionerBuildsAndNothingElse(t *testing.T) {
+	s := startServer(t)
+	setUp(t, s, consumer.StreamOptions{}) // fails if it is refused anything
+	o, c := connect(t, s, onlooker), connect(t, s, provisioner)
+	seed(t, o)
+	before := look(t, o)
+	changes, err := consumer.Compare(t.Context(), c.js, consumer.StreamOptions{})
+	if err != nil || len(changes) != 5 {
+		t.Errorf("compare: %v, %v", changes, err)
+	}
+	refusesPublish(t, c, slices.Concat(api(destroys...), api(removes...), ownSubjects, []string{
+		"$JS.API.STREAM.CREATE.OTHER", "$JS.API.CONSUMER.CREATE.WEBHOOKS.mine", "$JS.API.CONSUMER.MSG.NEXT.WEBHOOKS.relay",
+		"$JS.API.DIRECT.GET.WEBHOOKS", "$JS.API.STREAM.MSG.GET.WEBHOOKS", "webhooks.outbound", "relay.dead.replay",
+	}))
+	refusesSubscribe(t, c, except(others, "_INBOX_provisioner"))
+	if after := look(t, o); after != before {
+		t.Errorf("the streams changed:\n%s\nwere:\n%s", after, before)
+	}
+	if changes, err = consumer.Setup(t.Context(), c.js, consumer.StreamOptions{AckWait: time.Minute, DeadMaxAge: time.Hour}); err != nil {
+		t.Errorf("update: %v, %v", changes, err)
+	}
+}
+
+func TestOperatorReadsAndChangesNothing(t *testing.T) {
+	s := startServer(t)
+	setUp(t, s, consumer.StreamOptions{})
+	o, c := connect(t, s, onlooker), connect(t, s, operator)
+	ackSubject := seed(t, o)
+	before := look(t, o)
+
+	js, err := jetstream.NewWithAPIPrefix(c.Conn, apiPrefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes, err := consumer.Compare(t.Context(), js, consumer.StreamOptions{})
+	if err != nil || slices.ContainsFunc(changes, func(c consumer.Change) bool { return c.Done != "unchanged" }) {
+		t.Errorf("compare: %v, %v", changes, err)
+	}
+	dead, err := js.Stream(t.Context(), consumer.StreamDead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := dead.GetMsg(t.Context(), 1); err != nil || m.Subject != "webhooks.dead.key.1-1" {
+		t.Errorf("read a letter: %+v, %v", m, err)
+	}
+	if refused := c.refusals(t); len(refused) > 0 {
+		t.Errorf("was refused what is its work:\n%s", strings.Join(refused, "\n"))
+	}
+
+	refusesPublish(t, c, slices.Concat(ownSubjects, api(destroys...), api(makes...), api(removes...), api(reads...), []string{
+		ackSubject, "webhooks.outbound", "_INBOX_relay.x", "$SYS.REQ.SERVER.PING",
+	}))
+	for _, subject := range slices.Concat(api(destroys...), api(makes...), api(removes...), api("CONSUMER.MSG.NEXT.<stream>.<durable>")) {
+		subject = apiPrefix + strings.TrimPrefix(subject, "$JS.API")
+		if m, err := c.Request(subject, nil, patience); !errors.Is(err, nats.ErrNoResponders) {
+			t.Errorf("%s is answered: %+v, %v", subject, m, err)
+		}
+	}
+	refusesSubscribe(t, c, except(others, "_INBOX_operator"))
+	if after := look(t, o); after != before {
+		t.Errorf("the streams changed:\n%s\nwere:\n%s", after, before)
+	}
+}
+
+func TestNobodyComesInWithoutPassword(t *testing.T) {
+	s := startServer(t)
+	for _, options := range [][]nats.Option{
+		nil, {nats.UserInfo(producer, "")}, {nats.UserInfo(producer, password(relayUser))}, {nats.UserInfo("admin", "admin")},
+		{nats.UserInfo(producer, "$NATS_PRODUCER_PASSWORD")},
+	} {
+		if c, err := nats.Connect(s.ClientURL(), options...); err == nil {
+			c.Close()
+			t.Errorf("let in: %s", c.Opts.User)
+		}
+	}
+}
