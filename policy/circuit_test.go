@@ -236,7 +236,7 @@ func TestEscalatingDelay(t *testing.T) {
 	})
 }
 
-// OnCircuit may call the set, and hears of changes in their order.
+// OnCircuit may call the set.
 func TestOnCircuitHoldsNoLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s *policy.Set
@@ -254,6 +254,29 @@ func TestOnCircuitHoldsNoLock(t *testing.T) {
 		fail(t, s, 5)
 		time.Sleep(30 * time.Second)
 		requireDelivered(t, s)
+		seen.require(t, policy.Open, policy.HalfOpen, policy.Closed)
+	})
+}
+
+func TestOnCircuitHearsOneAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var seen states
+		o := exact
+		o.OnCircuit = func(c policy.Circuit) {
+			if c.State == policy.Open {
+				time.Sleep(time.Minute) // slow, and slower than the circuit
+			}
+			seen.add(c)
+		}
+		s := policy.New(o)
+		fail(t, s, 4)
+		go do(t, s, answer(500))
+		time.Sleep(30 * time.Second)
+		requireDelivered(t, s)
+		requireCircuits(t, s, 0, 0)
+		seen.require(t)
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
 		seen.require(t, policy.Open, policy.HalfOpen, policy.Closed)
 	})
 }

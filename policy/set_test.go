@@ -119,12 +119,12 @@ func TestRunForgetsTheIdle(t *testing.T) {
 		if got := s.size(); got != 0 {
 			t.Errorf("%d endpoints after two hours", got)
 		}
-		if open, half := s.Circuits(); open != 0 || half != 0 || len(closed) != 1 || closed[0] != "dead" {
-			t.Errorf("%d open, %d half-open, closed %v", open, half, closed)
-		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+		if open, half := s.Circuits(); open != 0 || half != 0 || len(closed) != 1 || closed[0] != "dead" {
+			t.Errorf("%d open, %d half-open, closed %v", open, half, closed)
 		}
 	})
 }

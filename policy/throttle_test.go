@@ -89,7 +89,8 @@ func TestAVolleyOf429IsOneRest(t *testing.T) {
 		synctest.Wait()
 		requireRest(t, s, time.Second)
 		answers <- answer(429, "20") // says more than the first
-		answers <- answer(429, "10")
+		synctest.Wait()
+		answers <- answer(429, "10") // says less
 		synctest.Wait()
 		requireRest(t, s, 20*time.Second)
 		answers <- answer(500)
