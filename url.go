@@ -142,6 +142,7 @@ func checkName(host string) error {
 // is. Whatever this escapes in the host, [url.Parse] or checkName refuses.
 func escape(raw string) string {
 	var b strings.Builder
+	b.Grow(len(raw))
 	inQuery := false
 	for i := range len(raw) {
 		c := raw[i]

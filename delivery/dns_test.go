@@ -18,6 +18,10 @@ import (
 type dnsServer struct {
 	resolver *net.Resolver
 	answer   func(name string, n int) reply // n counts the questions for A records
+
+	mu     sync.Mutex
+	conns  []net.Conn
+	closed bool
 }
 
 type reply struct {
@@ -36,11 +40,35 @@ func newDNS(t testing.TB, answer func(name string, n int) reply) *dnsServer {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { d.serve(udp) })
-	t.Cleanup(func() { udp.Close(); wg.Wait() })
+	t.Cleanup(func() {
+		udp.Close()
+		wg.Wait()
+		d.hangUp()
+	})
 	d.resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", udp.LocalAddr().String())
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.closed {
+			return nil, net.ErrClosed
+		}
+		c, err := new(net.Dialer).DialContext(ctx, "udp", udp.LocalAddr().String())
+		if err == nil {
+			d.conns = append(d.conns, c)
+		}
+		return c, err
 	}}
 	return d
+}
+
+// hangUp ends look-ups that nobody waits for any more; Go would let them wait
+// for the resolver's own timeout.
+func (d *dnsServer) hangUp() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	for _, c := range d.conns {
+		c.Close()
+	}
 }
 
 func (d *dnsServer) serve(udp net.PacketConn) {

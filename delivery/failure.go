@@ -95,17 +95,24 @@ func isTimeout(err error) bool {
 	return ok && n.Timeout()
 }
 
-// isReset reports whether the other end closed the connection, by FIN or RST.
+// isReset reports whether the other end ended the connection or the stream.
 func isReset(err error) bool {
 	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED} {
 		if errors.Is(err, e) {
 			return true
 		}
 	}
-	// net/http does not export these.
-	text := err.Error()
-	return strings.Contains(text, "server closed idle connection") || strings.Contains(text, "http2: client conn")
+	for _, text := range closings {
+		if strings.Contains(err.Error(), text) {
+			return true
+		}
+	}
+	return false
 }
+
+// closings are errors of the same meaning that net/http does not export; the
+// last two are how HTTP/2 says that a request was not processed.
+var closings = []string{"server closed idle connection", "http2: client conn", "GOAWAY", "REFUSED_STREAM"}
 
 // protocolTexts are the ways in which an answer is no HTTP, found in the texts
 // of net/http.

@@ -254,9 +254,12 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// An endpoint that answers without reading gets its answer recorded.
+// An endpoint that answers without reading the body gets its answer recorded.
 func TestEarlyAnswer(t *testing.T) {
 	url, _ := rawServer(t, func(_ int, c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+			return
+		}
 		write(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
 		untilClosed(c)
 	})
