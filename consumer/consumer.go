@@ -157,6 +157,7 @@ type Consumer struct {
 	inFlight atomic.Int64
 	working  sync.WaitGroup
 	stats    atomic.Pointer[Stats]
+	ready    chan struct{}
 }
 
 // New makes a consumer and starts nothing. The error names every option that
@@ -176,11 +177,15 @@ func New(o Options) (*Consumer, error) {
 		log:     o.Logger,
 		held:    newHeld(),
 		sleep:   newSleepBudget(o.MaxAckPending / 2),
+		ready:   make(chan struct{}),
 	}
 	c.lanes = newLanes(c)
 	c.stats.Store(&Stats{})
 	return c, nil
 }
+
+// Ready is closed once Run has found its streams and works.
+func (c *Consumer) Ready() <-chan struct{} { return c.ready }
 
 // Run works until ctx ends, then takes nothing new, finishes what is in hand
 // (for at most Options.Drain) and returns. What was not finished is not
@@ -213,6 +218,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	loops.Go(func() { c.lanes.run(ctx) })
 	loops.Go(func() { c.sweep(ctx) })
 	loops.Go(func() { c.watch(ctx, queue, due) })
+
+	close(c.ready)
 
 	var beat sync.WaitGroup
 	beat.Go(func() { c.held.keepAlive(work, c.AckWait/3) })

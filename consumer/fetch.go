@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	// A pull waits this long for messages. With a heartbeat every second, a
-	// pull that a restarted server has forgotten is noticed within two.
-	pullWait      = 10 * time.Second
-	pullHeartbeat = time.Second
+	// A pull waits this long for messages. It is short because a pull cannot be
+	// called back: what the server has sent in answer to one that was abandoned
+	// would wait for its AckWait. So stopping waits for the pulls to end, and a
+	// pull that a restarted server has forgotten is over within twice the time.
+	pullWait = time.Second
 	// After a failed pull, or while Postgres is out of reach.
 	fetchPause = 500 * time.Millisecond
 )
@@ -38,19 +39,14 @@ func (c *Consumer) fetch(ctx, work context.Context, from jetstream.Consumer) {
 			pause(ctx, fetchPause)
 			continue
 		}
-		pull, endPull := context.WithTimeout(ctx, pullWait)
-		batch, err := from.Fetch(n, jetstream.FetchContext(pull), jetstream.FetchHeartbeat(pullHeartbeat))
+		batch, err := from.Fetch(n, jetstream.FetchMaxWait(pullWait))
 		if err != nil {
-			endPull()
 			room.giveBack(n)
 			c.log.Warn().Err(err).Msg("fetch")
 			pause(ctx, fetchPause)
 			continue
 		}
-		c.working.Go(func() {
-			defer endPull()
-			c.receive(ctx, work, batch, room, n)
-		})
+		c.working.Go(func() { c.receive(ctx, work, batch, room, n) })
 	}
 }
 
@@ -75,14 +71,9 @@ func (c *Consumer) receive(ctx, work context.Context, batch jetstream.MessageBat
 		})
 	}
 	room.giveBack(n)
-	if err := batch.Error(); err != nil && !isPullEnd(err) {
+	if err := batch.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
 		c.log.Warn().Err(err).Msg("pull ended early")
 	}
-}
-
-// isPullEnd reports whether a pull ended because its time was over.
-func isPullEnd(err error) bool {
-	return errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // slots counts the webhooks that may be worked on at once. A slot is free,

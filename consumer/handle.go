@@ -81,12 +81,12 @@ func (c *Consumer) attempt(ctx context.Context, ep relay.Endpoint, w relay.Webho
 	var last *relay.Attempt
 	attempts, verdict := c.Policy.Do(ctx, ep, w, *claim, func(ctx context.Context) relay.Attempt {
 		if last != nil && !c.claimAgain(ctx, w, claim, *last) {
-			return relay.Attempt{Kind: relay.Error, Class: "canceled", Err: "no second claim"}
+			return relay.Attempt{} // no claim, no request
 		}
 		last = new(c.send(ctx, ep, w, *claim))
 		return *last
 	})
-	return made(attempts, *claim), verdict
+	return identified(attempts, *claim), verdict
 }
 
 // send makes one request under a claim.
@@ -113,20 +113,15 @@ func (c *Consumer) claimAgain(ctx context.Context, w relay.Webhook, claim *relay
 	return true
 }
 
-// made keeps the attempts that were really made. A panic between the claim and
-// the request leaves an attempt without an id: it gets the claim's.
-func made(attempts []relay.Attempt, claim relay.Claim) []relay.Attempt {
-	var none relay.AttemptID
-	kept := attempts[:0]
-	for _, a := range attempts {
-		if a.ID == none && a.Class == "panic" {
-			a.ID, a.Number = claim.ID, claim.Made+1
-		}
-		if a.ID != none {
-			kept = append(kept, a)
+// identified gives the claim's id to an attempt that panicked before it had
+// one.
+func identified(attempts []relay.Attempt, claim relay.Claim) []relay.Attempt {
+	for i := range attempts {
+		if attempts[i].ID == (relay.AttemptID{}) {
+			attempts[i].ID, attempts[i].Number = claim.ID, claim.Made+1
 		}
 	}
-	return kept
+	return attempts
 }
 
 // count brings a claim up to date with the attempts made under it, for the

@@ -56,8 +56,10 @@ func (c *Consumer) settle(ctx context.Context, m message, w relay.Webhook, claim
 		if err != nil {
 			_ = m.NakWithDelay(buryPause) // it stands in the record as dead and is buried later
 		}
-	default:
+	case relay.Gone:
 		err = c.ack(ctx, m)
+	default: // recorded as waiting in the queue: let it come again
+		err = m.NakWithDelay(minSleep)
 	}
 	if err != nil {
 		c.left(w, "settle: "+string(v.Place), err)

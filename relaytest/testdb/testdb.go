@@ -39,6 +39,10 @@ const template = "relay_template"
 type server struct {
 	url      string // of a database to give commands in
 	template string // "": there is none, so each database is migrated
+
+	// A Postgres that nobody holds is stopped when its guard's pipe is
+	// collected as garbage.
+	postgres *embedded.Postgres
 }
 
 // theServer is one for the test binary: starting one takes longer than most
@@ -52,7 +56,7 @@ var theServer = sync.OnceValues(func() (server, error) {
 	if err != nil {
 		return server{}, err
 	}
-	s := server{url: p.URL()}
+	s := server{url: p.URL(), postgres: p}
 	if err := s.create(ctx, template); err != nil {
 		return server{}, errors.Join(err, p.Stop(ctx))
 	}

@@ -1,0 +1,243 @@
+package consumer_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/relaywebhooks/relay/audit"
+	"github.com/relaywebhooks/relay/consumer"
+	"github.com/relaywebhooks/relay/relaytest"
+	"github.com/relaywebhooks/relay/relaytest/testdb"
+)
+
+// cable is a TCP connection between two processes that a test can cut.
+type cable struct {
+	listener net.Listener
+	target   string
+	mu       sync.Mutex
+	cut      bool
+	conns    map[net.Conn]struct{}
+}
+
+func newCable(t *testing.T, target string) *cable {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cable{listener: listener, target: target, conns: map[net.Conn]struct{}{}}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { c.carry(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		c.Cut()
+		running.Wait()
+	})
+	return c
+}
+
+func (c *cable) carry(near net.Conn) {
+	far, err := net.Dial("tcp", c.target)
+	if err != nil || !c.plug(near, far) {
+		_ = near.Close()
+		return
+	}
+	var both sync.WaitGroup
+	for from, to := range map[net.Conn]net.Conn{near: far, far: near} {
+		both.Go(func() {
+			_, _ = io.Copy(to, from)
+			_, _ = near.Close(), far.Close()
+		})
+	}
+	both.Wait()
+}
+
+func (c *cable) plug(conns ...net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range conns {
+		c.conns[conn] = struct{}{}
+	}
+	return !c.cut
+}
+
+// Cut breaks every connection and lets no new one through.
+func (c *cable) Cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = true
+	for conn := range c.conns {
+		_ = conn.Close()
+	}
+	clear(c.conns)
+}
+
+// Mend lets connections through again.
+func (c *cable) Mend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = false
+}
+
+func (c *cable) URL() string { return "nats://" + c.listener.Addr().String() }
+
+// hold answers 200 to each request when release is closed.
+func hold(release <-chan struct{}) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		<-release
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+// A process that is cut off from NATS for longer than AckWait in the middle of
+// a request causes no second request, although JetStream gives its message to
+// another process.
+func TestACutFromNATSCausesNoSecondRequest(t *testing.T) {
+	server := relaytest.StartNATS(t)
+	u, err := url.Parse(server.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := newCable(t, u.Host)
+	const ackWait = time.Second
+	options := relaytest.Options{
+		NATS: server, DatabaseURL: testdb.New(t), NATSURL: line.URL(),
+		Consumer: consumer.Options{AckWait: ackWait},
+		Audit:    audit.Options{Lease: 10 * time.Second, Worker: "cut off"},
+	}
+	cutOff := relaytest.Start(t, options)
+	release := make(chan struct{})
+	cutOff.Receiver.Always(hold(release))
+	id := cutOff.Publish(map[string]any{"url": cutOff.Receiver.URL})
+	cutOff.Next()
+	line.Cut()
+
+	options.NATSURL, options.Audit.Worker = "", "connected"
+	other := relaytest.Start(t, options)
+	deliveries := func() uint64 {
+		durable, err := other.JS.Consumer(t.Context(), consumer.StreamQueue, consumer.DurableQueue)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return durable.CachedInfo().Delivered.Consumer
+	}
+	if !other.Eventually(func() bool { return deliveries() >= 2 }) {
+		t.Fatal("JetStream did not give the message to the other process")
+	}
+	line.Mend()
+	close(release)
+	w := other.RequireDelivered(id)
+	if n := len(cutOff.Receiver.Requests()); n != 1 || w.Attempts != 1 {
+		t.Errorf("%d requests, recorded %+v", n, w)
+	}
+	requireEmpty(t, other)
+}
+
+// Two processes share the work, and stopping one, in the middle of its
+// requests, makes no duplicate and loses nothing.
+func TestTwoProcessesShareTheWorkAndEitherCanStop(t *testing.T) {
+	server, db := relaytest.StartNATS(t), testdb.New(t)
+	start := func(worker string) *relaytest.Relay {
+		return relaytest.Start(t, relaytest.Options{
+			NATS: server, DatabaseURL: db, Audit: audit.Options{Worker: worker}, Consumer: consumer.Options{Slots: 8},
+		})
+	}
+	a, b := start("a"), start("b")
+	receiver := relaytest.NewReceiver(t)
+	const n = 400
+	for i := range n {
+		if i == n/2 {
+			a.Stop()
+		}
+		a.Publish(map[string]any{"url": receiver.URL, "id": fmt.Sprint("shared_", i)})
+	}
+	for i := range n {
+		if w := b.RequireDelivered(fmt.Sprint("shared_", i)); w.Attempts != 1 {
+			t.Errorf("recorded %+v", w)
+		}
+	}
+	if got := len(receiver.Requests()); got != n {
+		t.Errorf("%d requests for %d webhooks", got, n)
+	}
+	rows, err := b.DB.Query(t.Context(), `SELECT worker, count(*) FROM relay.attempts GROUP BY worker`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	workers := 0
+	for ; rows.Next(); workers++ {
+	}
+	if workers != 2 {
+		t.Errorf("%d workers made the attempts, want 2", workers)
+	}
+	requireEmpty(t, b)
+}
+
+// Stopping with requests under way finishes, records and acknowledges them.
+func TestStopFinishesWhatIsInHand(t *testing.T) {
+	r := relaytest.Start(t)
+	release := make(chan struct{})
+	r.Receiver.Always(hold(release))
+	const n = 5
+	for i := range n {
+		r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("hand_", i)})
+	}
+	for range n {
+		r.Next()
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		r.Stop()
+	}()
+	close(release)
+	<-stopped
+	for i := range n {
+		if w := r.Webhooks(fmt.Sprint("hand_", i)); len(w) != 1 || w[0].Status != "delivered" {
+			t.Errorf("recorded %+v", w)
+		}
+	}
+	requireEmpty(t, r)
+}
+
+// A restart of Postgres in the middle of the work makes no duplicate and loses
+// no row: what was sent waits to be recorded, and nothing new is sent.
+func TestPostgresMayGoAway(t *testing.T) {
+	db := testdb.Server(t)
+	r := relaytest.Start(t, relaytest.Options{DatabaseURL: db.URL(), Consumer: consumer.Options{Slots: 16}})
+	release := make(chan struct{})
+	r.Receiver.Always(hold(release))
+	const n = 100
+	for i := range n {
+		r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("pg_", i)})
+	}
+	r.Next()
+	db.Kill()
+	close(release)
+	if err := db.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		if w := r.RequireDelivered(fmt.Sprint("pg_", i)); w.Attempts != 1 {
+			t.Errorf("recorded %+v", w)
+		}
+	}
+	if got := len(r.Receiver.Requests()); got != n {
+		t.Errorf("%d requests for %d webhooks", got, n)
+	}
+	requireEmpty(t, r)
+}
