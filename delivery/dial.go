@@ -84,7 +84,7 @@ func (d *dialer) dialTLS(protocols ...string) func(context.Context, string, stri
 		config.ServerName = strings.TrimSuffix(host, ".")
 		secure := tls.Client(&shared{Conn: conn}, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
-			conn.Close()
+			_ = conn.Close()
 			return nil, d.tlsFailure(host, err)
 		}
 		return secure, nil
@@ -192,6 +192,6 @@ func (c *shared) leave(failed bool) {
 	c.users--
 	c.failed = c.failed || failed
 	if c.failed && c.users == 0 {
-		c.Close()
+		_ = c.Close()
 	}
 }

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -111,7 +112,7 @@ func TestGuardPorts(t *testing.T) {
 	g := newGuard(Options{}.withDefaults())
 	for port, want := range map[string]bool{"80": true, "443": true, "8443": true, "22": false, "25": false, "4222": false, "5432": false, "6379": false, "0": false} {
 		err := g.check("tcp4", net.JoinHostPort("1.1.1.1", port))
-		if (err == nil) != want || err != nil && err != errPort {
+		if (err == nil) != want || err != nil && !errors.Is(err, errPort) {
 			t.Errorf("port %s: %v", port, err)
 		}
 	}

@@ -178,21 +178,6 @@ func reset(c net.Conn) {
 	c.Close()
 }
 
-// eventually polls a condition.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.After(5 * time.Second)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-deadline:
-			t.Fatalf("never came about: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 func wantResponse(t *testing.T, a relay.Attempt, status int, body []byte) {
 	t.Helper()
 	if a.Kind != relay.Response || a.Status != status || !bytes.Equal(a.Body, body) || a.Class != "" || a.Err != "" || a.Unanswered {

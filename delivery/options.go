@@ -77,20 +77,24 @@ func (o Options) validate() error {
 	if len(o.Ports) == 0 && !o.AnyPort {
 		fault("no port may be called")
 	}
+	if err := checkValue("user agent", o.UserAgent); err != nil {
+		fault("%w", err)
+	}
+	return errors.Join(append(faults, o.validateAddresses()...)...)
+}
+
+func (o Options) validateAddresses() (faults []error) {
 	for _, p := range o.Allow {
 		if !p.IsValid() || p.Addr().Is4In6() {
-			fault("allow %s: not a network; one of IPv4 is written as such", p)
+			faults = append(faults, fmt.Errorf("delivery: allow %s: not a network; one of IPv4 is written as such", p))
 		}
 	}
 	for _, a := range o.Deny {
 		if !a.IsValid() {
-			fault("deny %s: not an address and port", a)
+			faults = append(faults, fmt.Errorf("delivery: deny %s: not an address and port", a))
 		}
 	}
-	if err := checkValue("user agent", o.UserAgent); err != nil {
-		fault("%w", err)
-	}
-	return errors.Join(faults...)
+	return faults
 }
 
 // version is that of this module in the running program.

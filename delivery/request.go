@@ -73,13 +73,8 @@ func checkMethod(method string) error {
 func (s *Sender) header(ep relay.Endpoint, w relay.Webhook) (http.Header, error) {
 	h := make(http.Header, len(w.Header)+len(ep.Header)+8)
 	for _, extra := range []http.Header{w.Header, ep.Header} {
-		for name, values := range extra {
-			for _, value := range values {
-				if err := relay.CheckRequestHeader(name, value); err != nil {
-					return nil, refuse(err)
-				}
-			}
-			h[http.CanonicalHeaderKey(name)] = values
+		if err := add(h, extra); err != nil {
+			return nil, err
 		}
 	}
 	contentType := w.ContentType
@@ -100,6 +95,19 @@ func (s *Sender) header(ep relay.Endpoint, w relay.Webhook) (http.Header, error)
 	h["User-Agent"] = []string{s.options.UserAgent}
 	h["Accept-Encoding"] = []string{"identity"}
 	return h, nil
+}
+
+// add puts extra headers in place of those of the same name.
+func add(h, extra http.Header) error {
+	for name, values := range extra {
+		for _, value := range values {
+			if err := relay.CheckRequestHeader(name, value); err != nil {
+				return refuse(err)
+			}
+		}
+		h[http.CanonicalHeaderKey(name)] = values
+	}
+	return nil
 }
 
 // sign adds the three headers of Standard Webhooks, in lower case, as the

@@ -9,7 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"io"
-	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -103,7 +103,9 @@ func quietServer(t testing.TB, secure bool) *httptest.Server {
 }
 
 // silenced keeps failed handshakes out of the test's output.
-func silenced(s *httptest.Server) { s.Config.ErrorLog = log.New(io.Discard, "", 0) }
+func silenced(s *httptest.Server) {
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+}
 
 func TestTLSFailures(t *testing.T) {
 	ours, theirs := newAuthority(t), newAuthority(t)
@@ -118,7 +120,7 @@ func TestTLSFailures(t *testing.T) {
 		{"T4 unknown authority", &tls.Config{Certificates: []tls.Certificate{theirs.issue(t, nil)}}, "unknown authority"},
 		{"T5 TLS 1.1 at most", &tls.Config{
 			Certificates: []tls.Certificate{ours.issue(t, nil)},
-			MinVersion:   tls.VersionTLS10, MaxVersion: tls.VersionTLS11, //nolint:gosec // that is the point
+			MinVersion:   tls.VersionTLS10, MaxVersion: tls.VersionTLS11,
 		}, "protocol version"},
 		{"client certificate wanted", &tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}, ClientAuth: tls.RequireAnyClientCert}, "certificate"},
 		{"T9 huge chain", &tls.Config{Certificates: []tls.Certificate{hugeChain(t, ours)}}, ""},
@@ -206,7 +208,7 @@ func TestTLS(t *testing.T) {
 func TestFailedHTTP2ConnectionsAreClosed(t *testing.T) {
 	ours := newAuthority(t)
 	release := make(chan struct{})
-	r := unstartedReceiver(t, func(w http.ResponseWriter, q *http.Request) {
+	r := unstartedReceiver(t, func(_ http.ResponseWriter, q *http.Request) {
 		if q.URL.Path == "/slow" {
 			<-release
 		}

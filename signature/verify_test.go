@@ -49,8 +49,44 @@ func TestVectorsVerify(t *testing.T) {
 	}
 }
 
-// The cases that the suites of the reference libraries share. The clock is
-// synctest's, so the edges of the tolerance are exact.
+// verifyCases are those that the suites of the reference libraries share.
+var verifyCases = []struct {
+	name string
+	off  time.Duration // of the timestamp from now
+	edit func(h http.Header)
+	want error
+}{
+	{"good", 0, func(http.Header) {}, nil},
+	{"no id", 0, func(h http.Header) { h.Del("webhook-id") }, signature.ErrMissingHeader},
+	{"no timestamp", 0, func(h http.Header) { h.Del("webhook-timestamp") }, signature.ErrMissingHeader},
+	{"no signature", 0, func(h http.Header) { h.Del("webhook-signature") }, signature.ErrMissingHeader},
+	{"id with a dot", 0, func(h http.Header) { h.Set("webhook-id", "msg.1") }, signature.ErrID},
+	{"another id", 0, func(h http.Header) { h.Set("webhook-id", "msg_2") }, signature.ErrNoMatch},
+	{"timestamp in words", 0, func(h http.Header) { h.Set("webhook-timestamp", "hello") }, signature.ErrTimestamp},
+	{"timestamp with a fraction", 0, func(h http.Header) { h.Set("webhook-timestamp", "1.5") }, signature.ErrTimestamp},
+	{"timestamp too long", 0, func(h http.Header) { h.Set("webhook-timestamp", strings.Repeat("9", 40)) }, signature.ErrTimestamp},
+	{"timestamp at the end of time", 0, func(h http.Header) { h.Set("webhook-timestamp", "9223372036854775807") }, signature.ErrTimestamp},
+	{"timestamp before 1970", 0, func(h http.Header) { h.Set("webhook-timestamp", "-1") }, signature.ErrTimestamp},
+	{"timestamp in the year 9999", 0, func(h http.Header) { h.Set("webhook-timestamp", "253402300799") }, signature.ErrTooNew},
+	{"timestamp zero", 0, func(h http.Header) { h.Set("webhook-timestamp", "0") }, signature.ErrTooOld},
+	{"wrong signature", 0, func(h http.Header) { h.Set("webhook-signature", vectors[0].want) }, signature.ErrNoMatch},
+	{"version alone", 0, func(h http.Header) { h.Set("webhook-signature", "v1,") }, signature.ErrNoMatch},
+	{"no comma", 0, func(h http.Header) { h.Set("webhook-signature", "v1") }, signature.ErrNoMatch},
+	{"truncated", 0, func(h http.Header) { s := h.Get("webhook-signature"); h.Set("webhook-signature", s[:len(s)-8]) }, signature.ErrNoMatch},
+	{"another version", 0, func(h http.Header) { h.Set("webhook-signature", "v1a"+h.Get("webhook-signature")[2:]) }, signature.ErrNoMatch},
+	{"oldest", -5 * time.Minute, func(http.Header) {}, nil},
+	{"too old", -5*time.Minute - time.Second, func(http.Header) {}, signature.ErrTooOld},
+	{"newest", 5 * time.Minute, func(http.Header) {}, nil},
+	{"too new", 5*time.Minute + time.Second, func(http.Header) {}, signature.ErrTooNew},
+	{"among others", 0, func(h http.Header) {
+		h.Set("webhook-signature", vectors[0].want+" v2,"+h.Get("webhook-signature")[3:]+"  "+h.Get("webhook-signature")+" "+vectors[1].want)
+	}, nil},
+	{"behind too many others", 0, func(h http.Header) {
+		h.Set("webhook-signature", strings.Repeat(vectors[0].want+" ", 32)+h.Get("webhook-signature"))
+	}, signature.ErrNoMatch},
+}
+
+// The clock is synctest's, so the edges of the tolerance are exact.
 func TestVerify(t *testing.T) {
 	const id, body = "msg_1", `{"test": 2432232314}`
 	sign := func(at time.Time, secret string) string {
@@ -60,43 +96,8 @@ func TestVerify(t *testing.T) {
 		}
 		return s
 	}
-	cases := []struct {
-		name string
-		off  time.Duration // of the timestamp from now
-		edit func(h http.Header)
-		want error
-	}{
-		{"good", 0, func(http.Header) {}, nil},
-		{"no id", 0, func(h http.Header) { h.Del("webhook-id") }, signature.ErrMissingHeader},
-		{"no timestamp", 0, func(h http.Header) { h.Del("webhook-timestamp") }, signature.ErrMissingHeader},
-		{"no signature", 0, func(h http.Header) { h.Del("webhook-signature") }, signature.ErrMissingHeader},
-		{"id with a dot", 0, func(h http.Header) { h.Set("webhook-id", "msg.1") }, signature.ErrID},
-		{"another id", 0, func(h http.Header) { h.Set("webhook-id", "msg_2") }, signature.ErrNoMatch},
-		{"timestamp in words", 0, func(h http.Header) { h.Set("webhook-timestamp", "hello") }, signature.ErrTimestamp},
-		{"timestamp with a fraction", 0, func(h http.Header) { h.Set("webhook-timestamp", "1.5") }, signature.ErrTimestamp},
-		{"timestamp too long", 0, func(h http.Header) { h.Set("webhook-timestamp", strings.Repeat("9", 40)) }, signature.ErrTimestamp},
-		{"timestamp at the end of time", 0, func(h http.Header) { h.Set("webhook-timestamp", "9223372036854775807") }, signature.ErrTimestamp},
-		{"timestamp before 1970", 0, func(h http.Header) { h.Set("webhook-timestamp", "-1") }, signature.ErrTimestamp},
-		{"timestamp in the year 9999", 0, func(h http.Header) { h.Set("webhook-timestamp", "253402300799") }, signature.ErrTooNew},
-		{"timestamp zero", 0, func(h http.Header) { h.Set("webhook-timestamp", "0") }, signature.ErrTooOld},
-		{"wrong signature", 0, func(h http.Header) { h.Set("webhook-signature", vectors[0].want) }, signature.ErrNoMatch},
-		{"version alone", 0, func(h http.Header) { h.Set("webhook-signature", "v1,") }, signature.ErrNoMatch},
-		{"no comma", 0, func(h http.Header) { h.Set("webhook-signature", "v1") }, signature.ErrNoMatch},
-		{"truncated", 0, func(h http.Header) { s := h.Get("webhook-signature"); h.Set("webhook-signature", s[:len(s)-8]) }, signature.ErrNoMatch},
-		{"another version", 0, func(h http.Header) { h.Set("webhook-signature", "v1a"+h.Get("webhook-signature")[2:]) }, signature.ErrNoMatch},
-		{"oldest", -5 * time.Minute, func(http.Header) {}, nil},
-		{"too old", -5*time.Minute - time.Second, func(http.Header) {}, signature.ErrTooOld},
-		{"newest", 5 * time.Minute, func(http.Header) {}, nil},
-		{"too new", 5*time.Minute + time.Second, func(http.Header) {}, signature.ErrTooNew},
-		{"among others", 0, func(h http.Header) {
-			h.Set("webhook-signature", vectors[0].want+" v2,"+h.Get("webhook-signature")[3:]+"  "+h.Get("webhook-signature")+" "+vectors[1].want)
-		}, nil},
-		{"behind too many others", 0, func(h http.Header) {
-			h.Set("webhook-signature", strings.Repeat(vectors[0].want+" ", 32)+h.Get("webhook-signature"))
-		}, signature.ErrNoMatch},
-	}
 	for _, k := range []struct{ sign, verify string }{{secret1, secret1}, {secret1, secret1[6:]}, {private, public}} {
-		for _, c := range cases {
+		for _, c := range verifyCases {
 			if strings.HasPrefix(k.sign, "whsk_") && c.name == "another version" {
 				continue
 			}
