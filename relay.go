@@ -167,7 +167,7 @@ type Attempt struct {
 	Header     http.Header
 	Body       []byte // the first part of the response, untouched
 	Truncated  bool   // the response was longer than Body
-	Class      string // error class: dns, connect, timeout, tls, reset, protocol, blocked, request, panic; "" for a response
+	Class      string // error class: dns, connect, timeout, tls, reset, protocol, blocked, request, canceled, panic; "" for a response
 	Err        string // for people; never contains the URL's query
 	Unanswered bool   // a reused connection broke before a byte of the answer: trying once more at once is safe
 }
