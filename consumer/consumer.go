@@ -150,6 +150,7 @@ func (o Options) validate() error {
 type Consumer struct {
 	Options
 	js       jetstream.JetStream
+	later    jetstream.Stream // set by Run
 	log      zerolog.Logger
 	held     *held
 	sleep    *sleepBudget
@@ -199,6 +200,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	due, err := c.js.Consumer(ctx, StreamLater, DurableDue)
 	if err != nil {
+		return missingStream(StreamLater, DurableDue, err)
+	}
+	if c.later, err = c.js.Stream(ctx, StreamLater); err != nil {
 		return missingStream(StreamLater, DurableDue, err)
 	}
 	service, err := c.serveReplay(ctx)

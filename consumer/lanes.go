@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// laneTick is how often a draining lane is looked at.
+	// laneTick is how often a draining lane is looked at, and laneIdle how
+	// often one that has no room for more.
 	laneTick = 100 * time.Millisecond
+	laneIdle = 300 * time.Millisecond
 	// maxWindow is the most copies of one lane that are under way at once: one
 	// atomic batch.
 	maxWindow = 500
@@ -105,11 +107,7 @@ func (l *lanes) find(ctx context.Context) error {
 func (c *Consumer) subjectCounts(ctx context.Context, filter string) (map[string]uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, laneTimeout)
 	defer cancel()
-	stream, err := c.js.Stream(ctx, StreamLater)
-	if err != nil {
-		return nil, fmt.Errorf("look up %s: %w", StreamLater, err)
-	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(filter))
+	info, err := c.later.Info(ctx, jetstream.WithSubjectFilter(filter))
 	if err != nil {
 		return nil, fmt.Errorf("count %s: %w", filter, err)
 	}
@@ -146,6 +144,7 @@ func (l *lanes) step(ctx context.Context, key string, la *lane) error {
 	}
 	n := la.room(int(counts[subjectDue+key]), now)
 	if n == 0 {
+		la.next = now.Add(laneIdle)
 		return nil
 	}
 	taken, err := l.release(ctx, key, n, nil)
@@ -232,10 +231,7 @@ func (l *lanes) release(ctx context.Context, key string, n int, only func(*jetst
 		return 0, fmt.Errorf("publish %d copies to %s: %w", len(copies), subjectDue+key, err)
 	}
 	l.At(AfterMove)
-	stream, err := l.js.Stream(ctx, StreamLater)
-	if err == nil {
-		err = stream.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(last+1))
-	}
+	err = l.later.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(last+1))
 	if err != nil {
 		return len(copies), fmt.Errorf("remove from %s what was copied: %w", subject, err)
 	}

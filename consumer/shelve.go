@@ -26,7 +26,7 @@ func (c *Consumer) shelve(m message, w relay.Webhook, v relay.Verdict) relay.Ver
 	case v.Action != relay.Retry && v.Action != relay.Defer && v.Action != relay.Wait:
 		v.Place = relay.Gone
 		return v
-	case v.Place == relay.Parked && !m.fromLane:
+	case v.Action == relay.Defer && v.Place == relay.Parked && !m.fromLane:
 		v.After = 0 // a lane has no timer
 		return v
 	}

@@ -52,11 +52,7 @@ func (c *Consumer) republishOverdue(ctx context.Context) error {
 // fired: its copy is on its way.
 func (c *Consumer) republish(ctx context.Context, w relay.Webhook) error {
 	subject := subjectLater + w.EndpointKey + "." + w.Key.String()
-	stream, err := c.js.Stream(ctx, StreamLater)
-	if err != nil {
-		return fmt.Errorf("consumer: look up %s: %w", StreamLater, err)
-	}
-	raw, err := stream.GetLastMsgForSubject(ctx, subject)
+	raw, err := c.later.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil
 	}
@@ -67,5 +63,5 @@ func (c *Consumer) republish(ctx context.Context, w relay.Webhook) error {
 		return fmt.Errorf("consumer: republish %s: %w", subject, err)
 	}
 	c.log.Warn().Str("key", w.Key.String()).Msg("schedule did not fire; published it again")
-	return stream.DeleteMsg(ctx, raw.Sequence)
+	return c.later.DeleteMsg(ctx, raw.Sequence)
 }
