@@ -106,16 +106,7 @@ func (r *reading) envelope(h textproto.MIMEHeader, body []byte) {
 			r.fault("envelope", "field %s: %v", clip(name), err)
 			return
 		}
-		switch read, known := fields[name]; {
-		case !known:
-			r.fault(clip(name), "relay knows no such field%s", suggest(name))
-		case seen[name]:
-			r.fault(name, "stands there twice")
-		case string(raw) == "null" && name != "payload":
-			// null is the same as leaving a field out, except that it is JSON for a payload.
-		default:
-			read(r, value{name: name, raw: raw})
-		}
+		r.field(name, raw, seen[name])
 		seen[name] = true
 	}
 	if _, err := dec.Token(); err != nil {
@@ -129,6 +120,20 @@ func (r *reading) envelope(h textproto.MIMEHeader, body []byte) {
 		}
 	}
 	r.checkHeaders()
+}
+
+// field reads one field of the envelope.
+func (r *reading) field(name string, raw json.RawMessage, again bool) {
+	switch read, known := fields[name]; {
+	case !known:
+		r.fault(clip(name), "relay knows no such field%s", suggest(name))
+	case again:
+		r.fault(name, "stands there twice")
+	case string(raw) == "null" && name != "payload":
+		// null is the same as leaving a field out, except that it is JSON for a payload.
+	default:
+		read(r, value{name: name, raw: raw})
+	}
 }
 
 // identify settles the webhook id: the producer's, else Nats-Msg-Id where it

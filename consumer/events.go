@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/relaywebhooks/relay"
 )
 
@@ -43,11 +45,11 @@ func (c *Consumer) tell(w relay.Webhook, attempts []relay.Attempt, v relay.Verdi
 			TookMS: float64(a.Took) / float64(time.Millisecond), Reason: a.Err,
 		})
 	}
-	line := c.log.Info()
+	level := zerolog.InfoLevel
 	if v.Action.Buried() {
-		line = c.log.Warn()
+		level = zerolog.WarnLevel
 	}
-	line.Str("webhook_id", w.ID).Str("key", w.Key.String()).Str("endpoint", w.EndpointKey).
+	c.log.WithLevel(level).Str("webhook_id", w.ID).Str("key", w.Key.String()).Str("endpoint", w.EndpointKey).
 		Int("attempts", len(attempts)).Str("place", string(v.Place)).Dur("after_ms", v.After).
 		Str("reason", v.Reason).Msg(v.Action.String())
 	c.publish(w, event{Event: v.Action.String(), Reason: v.Reason, Place: string(v.Place), AfterMS: v.After.Milliseconds()})

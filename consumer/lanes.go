@@ -142,7 +142,7 @@ func (l *lanes) step(ctx context.Context, key string, la *lane) error {
 		la.next = now.Add(time.Second)
 		return err
 	}
-	n := la.room(int(counts[subjectDue+key]), now)
+	n := la.room(counts[subjectDue+key], now)
 	if n == 0 {
 		la.next = now.Add(laneIdle)
 		return nil
@@ -161,7 +161,8 @@ func (l *lanes) step(ctx context.Context, key string, la *lane) error {
 
 // room says how many more events may be released while underWay of them are
 // not settled.
-func (la *lane) room(underWay int, now time.Time) int {
+func (la *lane) room(waiting uint64, now time.Time) int {
+	underWay := int(min(waiting, maxWindow))
 	switch {
 	case underWay == 0 && la.released > 0: // all that was released is settled: the endpoint takes them
 		la.window = min(2*la.window, maxWindow)

@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -251,17 +250,20 @@ func (r *replays) each(ctx context.Context, job *Job, s span) error {
 		if err != nil {
 			return fmt.Errorf("letter %d: %w", raw.Sequence, err)
 		}
-		r.update(job, func(j *Job) {
-			j.Position = raw.Sequence
-			if ok {
-				j.Replayed++
-			} else {
-				j.Failed++
-			}
-		})
+		r.update(job, func(j *Job) { j.looked(raw.Sequence, ok) })
 		seq = raw.Sequence + 1
 	}
 	return nil
+}
+
+// looked counts one letter that the job has been through.
+func (j *Job) looked(seq uint64, replayed bool) {
+	j.Position = seq
+	if replayed {
+		j.Replayed++
+	} else {
+		j.Failed++
+	}
 }
 
 // one publishes a letter as a new generation of its event and removes it once
@@ -296,10 +298,4 @@ func revived(raw *jetstream.RawStreamMsg, keepExpiry bool, now time.Time) (*nats
 		m.replayed = now
 	}
 	return copyOf(subjectDue+endpointKey, raw.Header, raw.Data, m), true
-}
-
-// String is the job for people: one line of JSON.
-func (j Job) String() string {
-	text, _ := json.Marshal(j) //nolint:errchkjson // no field can fail
-	return string(text)
 }

@@ -26,7 +26,7 @@ func replay(t *testing.T, r *relaytest.Relay, request string) consumer.Job {
 		}
 		return job.State != "running"
 	}) || job.State != "done" {
-		t.Fatalf("the replay of %q ended as %v", request, job)
+		t.Fatalf("the replay of %q ended as %+v", request, job)
 	}
 	return job
 }
@@ -59,23 +59,23 @@ func TestReplayOneARangeAnEndpointAndAll(t *testing.T) {
 	other.Always(relaytest.Status(200))
 
 	if job := replay(t, r, "1"); job.Replayed != 1 {
-		t.Errorf("one: %v", job)
+		t.Errorf("one: %+v", job)
 	}
 	r.RequireDelivered("r_0")
 	if w := r.Webhooks("r_1")[0]; w.Status != "dead" {
 		t.Errorf("too much was replayed: %+v", w)
 	}
 	if job := replay(t, r, "2-3"); job.Replayed != 2 {
-		t.Errorf("a range: %v", job)
+		t.Errorf("a range: %+v", job)
 	}
 	r.RequireDelivered("r_1")
 	r.RequireDelivered("r_2")
 	if job := replay(t, r, other.URL+"/b"); job.Replayed != 2 {
-		t.Errorf("an endpoint: %v", job)
+		t.Errorf("an endpoint: %+v", job)
 	}
 	r.RequireDelivered("o_1")
 	if job := replay(t, r, "all"); job.Replayed != 3 {
-		t.Errorf("all: %v", job)
+		t.Errorf("all: %+v", job)
 	}
 	for i := range 6 {
 		w := r.RequireDelivered(fmt.Sprint("r_", i))
@@ -84,7 +84,7 @@ func TestReplayOneARangeAnEndpointAndAll(t *testing.T) {
 		}
 	}
 	if job := replay(t, r, "all"); job.Replayed != 0 {
-		t.Errorf("nothing is left, but %v", job)
+		t.Errorf("nothing is left, but %+v", job)
 	}
 	requireEmpty(t, r)
 }
@@ -107,7 +107,7 @@ func TestReplayingOneLetterTwiceDoesNothingTheSecondTime(t *testing.T) {
 	}
 	r.PublishMsg(again)
 	if job := replay(t, r, "all"); job.Replayed != 1 {
-		t.Errorf("%v", job)
+		t.Errorf("%+v", job)
 	}
 	requireEmpty(t, r)
 	if n := len(r.Receiver.Requests()); n != 2 {

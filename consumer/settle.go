@@ -137,7 +137,7 @@ func letter(m message, w relay.Webhook, claim relay.Claim, v relay.Verdict) *nat
 	h.Set(metaAttempts, strconv.Itoa(claim.Made))
 	h.Set(metaLastStatus, strconv.Itoa(claim.Last))
 	h.Set(metaBuried, time.Now().UTC().Format(time.RFC3339))
-	if _, named := canonical(nats.Header(h))[http.CanonicalHeaderKey(headerID)]; !named {
+	if _, named := canonical(h)[http.CanonicalHeaderKey(headerID)]; !named {
 		h.Set(headerID, w.ID)
 	}
 	return out

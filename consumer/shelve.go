@@ -56,14 +56,13 @@ const endpointSleepers = 500
 // 100,000 the healthy ones wait 15 ms at the 99th percentile. It is safe for
 // concurrent use.
 type sleepBudget struct {
-	mu       sync.Mutex
-	most     int
-	pending  int            // NumAckPending as the server last said: of all processes
-	since    int            // put to sleep here since then
-	byKey    map[string]int // asleep from this process
-	wakings  wakings        // when each of them wakes
-	nowFunc  func() time.Time
-	polledAt time.Time
+	mu      sync.Mutex
+	most    int
+	pending int            // NumAckPending as the server last said: of all processes
+	since   int            // put to sleep here since then
+	byKey   map[string]int // asleep from this process
+	wakings wakings        // when each of them wakes
+	nowFunc func() time.Time
 }
 
 func newSleepBudget(most int) *sleepBudget {
@@ -97,7 +96,7 @@ func (s *sleepBudget) polled(ackPending int) {
 // wake forgets those that are due.
 func (s *sleepBudget) wake(now time.Time) {
 	for len(s.wakings) > 0 && !s.wakings[0].at.After(now) {
-		w := heap.Pop(&s.wakings).(waking)
+		w, _ := heap.Pop(&s.wakings).(waking)
 		if s.byKey[w.key]--; s.byKey[w.key] <= 0 {
 			delete(s.byKey, w.key)
 		}
@@ -113,10 +112,18 @@ type waking struct {
 // wakings is a heap, soonest first.
 type wakings []waking
 
-func (h wakings) Len() int           { return len(h) }
-func (h wakings) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
-func (h wakings) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *wakings) Push(x any)        { *h = append(*h, x.(waking)) }
+func (h *wakings) Len() int           { return len(*h) }
+func (h *wakings) Less(i, j int) bool { return (*h)[i].at.Before((*h)[j].at) }
+func (h *wakings) Swap(i, j int)      { (*h)[i], (*h)[j] = (*h)[j], (*h)[i] }
+
+// Push is for container/heap.
+func (h *wakings) Push(x any) {
+	if w, ok := x.(waking); ok {
+		*h = append(*h, w)
+	}
+}
+
+// Pop is for container/heap.
 func (h *wakings) Pop() any {
 	last := (*h)[len(*h)-1]
 	*h = (*h)[:len(*h)-1]

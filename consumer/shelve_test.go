@@ -74,7 +74,7 @@ func TestOneEndpointCannotUseUpTheSleepersOfAll(t *testing.T) {
 func TestLaneOpensAsItsEventsSettle(t *testing.T) {
 	now := time.Now()
 	la := &lane{window: 1}
-	look := func(underWay, want int) {
+	look := func(underWay uint64, want int) {
 		t.Helper()
 		got := la.room(underWay, now)
 		if got != want {
