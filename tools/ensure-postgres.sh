@@ -37,7 +37,7 @@ apt_install() {
 	trap 'rm -f "$quiet"' EXIT
 	DEBIAN_FRONTEND=noninteractive
 	export DEBIAN_FRONTEND
-	apt-get -qq update && apt-get -qq install -y --no-install-recommends postgresql
+	apt-get -qq update && apt-get -qq install -y --no-install-recommends postgresql >/dev/null
 }
 
 if [ "${1:-}" = apt ]; then
