@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"reflect"
@@ -13,12 +14,15 @@ import (
 
 	"github.com/relaywebhooks/relay"
 	"github.com/relaywebhooks/relay/admin"
+	"github.com/relaywebhooks/relay/audit"
 	"github.com/relaywebhooks/relay/signature"
 )
 
 // ackMargin is what an attempt needs beside the request itself: to be claimed, to
-// be recorded and to be acknowledged.
-const ackMargin = 10 * time.Second
+// be recorded and to be acknowledged. Where requests are short, so is everything.
+func ackMargin(timeout time.Duration) time.Duration {
+	return min(10*time.Second, timeout/2)
+}
 
 // check returns what is wrong with values that could be read. Keys that are
 // faulty already are left alone: they hold their default.
@@ -35,6 +39,9 @@ func (l loaded) check(already Faults) Faults {
 	c.limits()
 	c.secrets("signing.secrets", c.Signing.Secrets)
 	c.endpoints()
+	if len(already)+len(c.faults) == 0 {
+		c.packages()
+	}
 	return c.faults
 }
 
@@ -127,8 +134,10 @@ func (c *checker) servers() {
 		_, err := pgxpool.ParseConfig(string(c.Postgres.URL))
 		c.when(err != nil, "postgres.url", "is not a Postgres URL, such as postgres://relay@127.0.0.1:5432/relay")
 	}
-	c.when(c.Postgres.Retention < c.NATS.DeadMaxAge, "postgres.retention",
-		"must be at least nats.dead_max_age (%s): a letter that is replayed needs its row", formatDuration(c.NATS.DeadMaxAge))
+	least := max(audit.MinRetention, relay.MaxExpiry+c.NATS.DeadMaxAge)
+	c.when(c.Postgres.Retention < least, "postgres.retention",
+		"must be at least %s: an event may wait for %s and its dead letter be replayed %s later (nats.dead_max_age), and needs its row then",
+		formatDuration(least), formatDuration(relay.MaxExpiry), formatDuration(c.NATS.DeadMaxAge))
 
 	err := admin.Options{Address: c.Admin.Address, Token: c.Admin.Token}.Validate()
 	if err != nil {
@@ -143,9 +152,10 @@ func (c *checker) times() {
 			longest, whose = e.Timeout, "endpoints."+name+".timeout"
 		}
 	}
-	need := formatDuration(longest + ackMargin)
-	c.when(c.Consumer.AckWait < longest+ackMargin, "consumer.ack_wait",
-		"must be at least %s (%s + %s), so that no message comes back while its request is under way", need, whose, formatDuration(ackMargin))
+	margin := ackMargin(longest)
+	c.when(c.Consumer.AckWait < longest+margin, "consumer.ack_wait",
+		"must be at least %s (%s + %s), so that no message comes back while its request is under way",
+		formatDuration(longest+margin), whose, formatDuration(margin))
 	c.when(c.Consumer.Drain < longest, "consumer.drain",
 		"must be at least %s (%s), so that what was sent can be finished", formatDuration(longest), whose)
 	c.when(d.ConnectTimeout > d.Timeout, "delivery.connect_timeout",
@@ -182,6 +192,16 @@ func (c *checker) endpoints() {
 			}
 		}
 		c.secrets(key+".secrets", e.Secrets)
+	}
+}
+
+// packages has relay's packages look at what they will be given: they know their
+// own bounds, and which endpoints are in each other's way.
+func (c *checker) packages() {
+	_, endpoints := newEndpoints(c.Config)
+	sending := new(sender).replace(c.deliveryOptions(nil))
+	for _, err := range each(errors.Join(endpoints, c.policyOptions().Validate(), sending)) {
+		c.faults = append(c.faults, Fault{Problem: err.Error()})
 	}
 }
 

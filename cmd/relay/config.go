@@ -6,6 +6,7 @@ import (
 
 	"github.com/relaywebhooks/relay"
 	"github.com/relaywebhooks/relay/admin"
+	"github.com/relaywebhooks/relay/audit"
 )
 
 // Config is everything that can be set about relay. relay.example.yaml
@@ -31,6 +32,7 @@ type NATSConfig struct {
 	Password    relay.Secret  `koanf:"password"`
 	Credentials string        `koanf:"credentials"`
 	NKey        string        `koanf:"nkey"`
+	InboxPrefix string        `koanf:"inbox_prefix"`
 	TLS         TLSConfig     `koanf:"tls"`
 	Replicas    int           `koanf:"replicas" min:"1" max:"5"`
 	DeadMaxAge  time.Duration `koanf:"dead_max_age" min:"1h"`
@@ -54,7 +56,7 @@ type TLSConfig struct {
 type PostgresConfig struct {
 	URL       databaseURL   `koanf:"url"`
 	MaxConns  int           `koanf:"max_conns" min:"2" max:"1000"`
-	Retention time.Duration `koanf:"retention" min:"24h"`
+	Retention time.Duration `koanf:"retention"`
 	Data      string        `koanf:"data"`
 	Bin       string        `koanf:"bin"`
 }
@@ -151,7 +153,7 @@ func Default() Config {
 			Replicas: 1, DeadMaxAge: 30 * day,
 			Data: "data/nats", Host: "127.0.0.1", Port: 4222, Sync: syncAlways,
 		},
-		Postgres: PostgresConfig{MaxConns: 10, Retention: 90 * day, Data: "data/postgres"},
+		Postgres: PostgresConfig{MaxConns: 8, Retention: audit.MinRetention, Data: "data/postgres"},
 		Consumer: ConsumerConfig{
 			Slots: 256, AckWait: 45 * time.Second, Drain: 40 * time.Second,
 			ExpiresAfter: 72 * time.Hour, MaxSleep: relay.MaxSleep, Sweep: 10 * time.Second,

@@ -80,7 +80,7 @@ func TestOneFault(t *testing.T) {
 		{set: "admin.address=0.0.0.0:8422", want: "not a loopback address, so a token is required"},
 		{set: "consumer.max_ack_pending=5", want: "at least consumer.slots (256)"},
 		{set: "delivery.connect_timeout=40s", want: "must be at most delivery.timeout (30s)"},
-		{set: "postgres.retention=10d", want: "must be at least nats.dead_max_age (30d)"},
+		{set: "postgres.retention=10d", want: "must be at least 120d"},
 		{set: "postgres.url=nonsense", want: "is not a Postgres URL"},
 		{text: "endpoints: {a: }", want: "endpoints.a: an endpoint without settings"},
 		{text: "endpoints: {a: {timeout: 1s}}", want: "endpoints.a.url: is missing"},

@@ -40,6 +40,7 @@ type sources struct {
 type loaded struct {
 	Config
 	origins map[string]string // by key; what is missing is a default
+	anyPort bool              // receivers may listen anywhere: relay dev only
 }
 
 // origin returns where the value of a key comes from.

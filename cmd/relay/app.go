@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"github.com/relaywebhooks/relay/admin"
+	"github.com/relaywebhooks/relay/audit"
+	"github.com/relaywebhooks/relay/consumer"
+	"github.com/relaywebhooks/relay/policy"
+)
+
+// app is one relay process: what is made from the configuration, and the order in
+// which it starts and stops.
+type app struct {
+	config loaded
+	log    zerolog.Logger
+
+	conn     *nats.Conn
+	pool     *pgxpool.Pool
+	record   *audit.Log
+	policies *policy.Set
+	found    *endpoints
+	sender   *sender
+	consumer *consumer.Consumer
+	admin    *admin.Server
+
+	own      []netip.AddrPort // where no webhook may go
+	draining atomic.Bool
+}
+
+// newApp builds a relay on connections that are open. The app closes neither.
+func newApp(ctx context.Context, config loaded, conn *nats.Conn, pool *pgxpool.Pool, log zerolog.Logger) (*app, error) {
+	a := &app{config: config, log: log, conn: conn, pool: pool, sender: &sender{}}
+	a.own = ownAddresses(ctx, config.Config, conn, pool)
+	metrics := admin.NewMetrics(admin.MetricsOptions{Version: version(), Stats: a.stats})
+	a.record = audit.New(pool, config.auditOptions(log, metrics.Commit))
+	p := config.policyOptions()
+	p.OnCircuit = a.circuitChanged
+	a.policies = policy.New(p)
+
+	var err error
+	if a.found, err = newEndpoints(config.Config); err != nil {
+		return nil, err
+	}
+	if err = a.sender.replace(config.sending(a.own)); err != nil {
+		return nil, err
+	}
+	o := config.consumerOptions(log)
+	o.Conn, o.Log, o.Policy, o.Sender, o.Endpoints = conn, a.record, a.policies, a.sender, a.found
+	o.Observe, o.At = metrics.Observe, crashPoints()
+	if a.consumer, err = consumer.New(o); err != nil {
+		return nil, err
+	}
+	a.admin = admin.New(admin.Options{
+		Address: config.Admin.Address, Token: config.Admin.Token, Metrics: metrics, Log: log, Checks: a.checks(),
+	})
+	return a, nil
+}
+
+// circuitChanged tells people, the audit log and whoever listens.
+func (a *app) circuitChanged(c policy.Circuit) {
+	a.record.Circuit(c.Key, c.URL, c.Name, string(c.State), c.Until)
+	a.consumer.CircuitChanged(c.Key, string(c.State), c.Until)
+}
+
+// stats are the gauges, as the consumer knew them a second ago.
+func (a *app) stats() admin.Stats {
+	now := a.consumer.Stats()
+	open, halfOpen := a.policies.Circuits()
+	s := admin.Stats{
+		Pending: map[string]uint64{}, AckPending: map[string]int{}, InFlight: now.InFlight,
+		Circuits: map[string]int{"open": open, "half_open": halfOpen},
+	}
+	for queue, q := range now.Queues {
+		s.Pending[queue], s.AckPending[queue] = q.Pending, q.AckPending
+		s.OldestDue = max(s.OldestDue, q.OldestDue)
+	}
+	return s
+}
+
+// checks are what /readyz asks.
+func (a *app) checks() map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"postgres": a.record.Ready,
+		"nats": func(context.Context) error {
+			if status := a.conn.Status(); status != nats.CONNECTED {
+				return errors.Join(fmt.Errorf("not connected: %s", status), a.conn.LastError())
+			}
+			return nil
+		},
+		"relay": func(context.Context) error {
+			if a.draining.Load() {
+				return errors.New("is stopping: it takes no new webhooks")
+			}
+			return nil
+		},
+	}
+}
+
+// errStopping is why a part of relay is told to end.
+var errStopping = errors.New("relay is stopping")
+
+// Run works until ctx ends or a part of relay fails. It stops in two stages: the
+// consumer takes nothing new and finishes what is in hand, for consumer.drain at
+// most; only then do the audit log, the policies and the admin server end, which
+// that work needs. When it returns nothing runs any more.
+func (a *app) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	after, stopAfter := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopAfter(nil)
+
+	var upkeep sync.WaitGroup
+	var failed atomic.Pointer[error]
+	for _, run := range []func(context.Context) error{a.record.Run, a.policies.Run, a.admin.Run} {
+		upkeep.Go(func() {
+			if err := run(after); err != nil {
+				failed.CompareAndSwap(nil, &err)
+				stop(err)
+			}
+		})
+	}
+	context.AfterFunc(ctx, func() {
+		a.draining.Store(true)
+		a.log.Info().AnErr("why", context.Cause(ctx)).Int("in_flight", a.consumer.Stats().InFlight).
+			Msg("relay is stopping: it finishes what is in hand")
+	})
+	a.log.Info().Str("version", version()).Str("worker", worker()).Int("slots", a.config.Consumer.Slots).
+		Msg("relay is working")
+	err := a.consumer.Run(ctx)
+	stopAfter(errStopping)
+	upkeep.Wait()
+	if p := failed.Load(); p != nil {
+		return errors.Join(*p, err)
+	}
+	if err == nil {
+		a.log.Info().Msg("relay has stopped")
+	}
+	return err
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/relaywebhooks/relay/consumer"
+)
+
+// replayCommand is relay replay.
+type replayCommand struct {
+	What       string `arg:"" help:"Which dead letters: a sequence of WEBHOOKS_DEAD, from-to, the name, URL or key of an endpoint, or all."`
+	KeepExpiry bool   `help:"Respect the letters' expires_at, instead of starting it anew."`
+	Detach     bool   `short:"d" help:"Do not wait for the end."`
+}
+
+// Run asks a running relay for the replay and shows how it comes along. The
+// replay is relay's: it goes on if this command is interrupted.
+func (c *replayCommand) Run(ctx context.Context, p *program) error {
+	l, err := p.load()
+	if err != nil {
+		return err
+	}
+	conn, err := l.dialProducer()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	request := c.What
+	if c.KeepExpiry {
+		request += " keep-expiry"
+	}
+	job, err := ask(ctx, conn, consumer.SubjectReplay, request)
+	if err != nil {
+		return err
+	}
+	for !c.Detach && job.State == "running" {
+		fmt.Fprintf(p.stderr, "replayed %d, at %d of %d\n", job.Replayed, job.Position, job.Last)
+		if job, err = next(ctx, conn, job); err != nil {
+			return err
+		}
+	}
+	return c.result(p, job)
+}
+
+// next waits a little and asks how far the job has come.
+func next(ctx context.Context, conn *nats.Conn, job consumer.Job) (consumer.Job, error) {
+	select {
+	case <-ctx.Done():
+		return job, fmt.Errorf("interrupted; the replay goes on: nats req %s %s tells how far it is", consumer.SubjectJob, job.ID)
+	case <-time.After(time.Second):
+		return ask(ctx, conn, consumer.SubjectJob, job.ID)
+	}
+}
+
+func (c *replayCommand) result(p *program, job consumer.Job) error {
+	if job.State == "running" {
+		fmt.Fprintf(p.stdout, "job %s\n", job.ID)
+		return nil
+	}
+	fmt.Fprintf(p.stdout, "%s: replayed %d", job.State, job.Replayed)
+	if job.Failed > 0 {
+		fmt.Fprintf(p.stdout, ", left %d that are no letters of relay's", job.Failed)
+	}
+	fmt.Fprintln(p.stdout)
+	if job.State != "done" {
+		return errors.New(job.Error)
+	}
+	return nil
+}
+
+// ask sends a request to relay's service and reads the job that it answers with.
+func ask(ctx context.Context, conn *nats.Conn, subject, text string) (consumer.Job, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errors.New("no answer within 10s"))
+	defer cancel()
+	answer, err := conn.RequestWithContext(ctx, subject, []byte(text))
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return consumer.Job{}, errors.New("no relay is running on this NATS server, or this user may not ask it")
+	case err != nil && ctx.Err() != nil:
+		return consumer.Job{}, fmt.Errorf("ask relay: %w", context.Cause(ctx))
+	case err != nil:
+		return consumer.Job{}, fmt.Errorf("ask relay: %w", err)
+	}
+	if problem := answer.Header.Get(micro.ErrorHeader); problem != "" {
+		return consumer.Job{}, usageError{errors.New(strings.TrimPrefix(problem, "consumer: "))}
+	}
+	var job consumer.Job
+	if err := json.Unmarshal(answer.Data, &job); err != nil {
+		return consumer.Job{}, fmt.Errorf("relay's answer cannot be read: %w", err)
+	}
+	return job, nil
+}

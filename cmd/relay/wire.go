@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/audit"
+	"github.com/relaywebhooks/relay/consumer"
+	"github.com/relaywebhooks/relay/delivery"
+	"github.com/relaywebhooks/relay/embedded"
+	"github.com/relaywebhooks/relay/endpoint"
+	"github.com/relaywebhooks/relay/policy"
+)
+
+// Here the configuration becomes the options of relay's packages. Zero and empty
+// often mean a default to them, and to people that there is none.
+
+func (c Config) auditOptions(log zerolog.Logger, observe func(string, int, time.Duration)) audit.Options {
+	return audit.Options{
+		Worker: worker(), Lease: c.Consumer.AckWait, Retention: c.Postgres.Retention, Logger: log, Observe: observe,
+	}
+}
+
+// worker names this process among all that share the work.
+func worker() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "relay"
+	}
+	return host + "/" + strconv.Itoa(os.Getpid())
+}
+
+func (c Config) policyOptions() policy.Options {
+	p := c.Policy
+	jitter := p.Jitter
+	if jitter == 0 {
+		jitter = -1
+	}
+	return policy.Options{
+		MaxAttempts: p.MaxAttempts, Schedule: p.Schedule, Jitter: jitter,
+		MaxBackoff: p.MaxBackoff, MaxRetryAfter: p.MaxRetryAfter,
+		Timeout: c.Delivery.Timeout, Concurrency: p.Concurrency,
+		Circuit: policy.CircuitOptions{
+			Failures: p.Circuit.Failures, Executions: p.Circuit.Executions,
+			Delay: p.Circuit.Delay, MaxDelay: p.Circuit.MaxDelay, Probes: p.Circuit.Probes,
+		},
+	}
+}
+
+func (c Config) deliveryOptions(deny []netip.AddrPort) delivery.Options {
+	d := c.Delivery
+	agent := d.UserAgent
+	if agent == "" {
+		agent = "relay/" + version()
+	}
+	return delivery.Options{
+		Timeout: d.Timeout, ConnectTimeout: d.ConnectTimeout,
+		Allow: d.Allow, Deny: deny, Ports: d.Ports, HTTPSOnly: d.HTTPSOnly,
+		UserAgent: agent, Secrets: c.Signing.Secrets,
+	}
+}
+
+// sending is deliveryOptions for the relay that runs.
+func (l loaded) sending(own []netip.AddrPort) delivery.Options {
+	o := l.deliveryOptions(own)
+	o.AnyPort = l.anyPort
+	return o
+}
+
+// maxAckPending is consumer.max_ack_pending, or what 0 stands for.
+func (c Config) maxAckPending() int {
+	if c.Consumer.MaxAckPending != 0 {
+		return c.Consumer.MaxAckPending
+	}
+	return min(max(4*c.Consumer.Slots, 10_000), 50_000)
+}
+
+func (c Config) consumerOptions(log zerolog.Logger) consumer.Options {
+	o := c.Consumer
+	return consumer.Options{
+		Slots: o.Slots, AckWait: o.AckWait, MaxAckPending: c.maxAckPending(), MaxSleep: o.MaxSleep,
+		ExpiresAfter: o.ExpiresAfter, Sweep: o.Sweep, Drain: o.Drain, ReplayRate: c.Replay.Rate, Logger: log,
+	}
+}
+
+func (c Config) streamOptions() consumer.StreamOptions {
+	return consumer.StreamOptions{
+		Replicas: c.NATS.Replicas, DeadMaxAge: c.NATS.DeadMaxAge,
+		AckWait: c.Consumer.AckWait, MaxAckPending: c.maxAckPending(),
+	}
+}
+
+func (c Config) natsOptions(log zerolog.Logger) embedded.NATSOptions {
+	n := c.NATS
+	o := embedded.NATSOptions{
+		Dir: n.Data, Host: n.Host, Port: n.Port, Sync: string(n.Sync), ConfigFile: n.ConfigFile, Log: log,
+	}
+	if o.Port == 0 {
+		o.Port = -1
+	}
+	if n.Sync != syncAlways {
+		o.Sync = n.Sync.every().String() // which knows no days
+	}
+	return o
+}
+
+func (c Config) registered() []relay.Endpoint {
+	var list []relay.Endpoint
+	for name, e := range c.Endpoints {
+		header := http.Header{}
+		for k, v := range e.Headers {
+			header.Set(k, string(v))
+		}
+		list = append(list, relay.Endpoint{
+			Name: name, URL: string(e.URL), Secrets: e.Secrets, Header: header, Timeout: e.Timeout,
+			Concurrency: e.Concurrency, Rate: e.Rate, Burst: e.Burst, Schedule: e.Schedule,
+			MaxAttempts: e.MaxAttempts, SuccessCodes: e.SuccessCodes, HTTP2: e.HTTP2,
+		})
+	}
+	return list
+}
+
+// endpoints is the registry, with the settings of policy that hold for every
+// endpoint but are no options of package policy. Both can be replaced.
+type endpoints struct {
+	*endpoint.Registry
+	policy atomic.Pointer[PolicyConfig]
+}
+
+func newEndpoints(c Config) (*endpoints, error) {
+	registry, err := endpoint.New(c.registered())
+	if err != nil {
+		return nil, err
+	}
+	e := &endpoints{Registry: registry}
+	e.policy.Store(&c.Policy)
+	return e, nil
+}
+
+// Find finds an endpoint as the registry does.
+func (e *endpoints) Find(name, url string) (relay.Endpoint, error) {
+	ep, err := e.Registry.Find(name, url)
+	p := e.policy.Load()
+	if ep.Rate == 0 {
+		ep.Rate = p.Rate
+		if ep.Burst == 0 {
+			ep.Burst = p.Burst
+		}
+	}
+	if len(ep.SuccessCodes) == 0 {
+		ep.SuccessCodes = p.SuccessCodes
+	}
+	return ep, err
+}
+
+// sender is a delivery.Sender that can be replaced while it works.
+type sender struct {
+	current atomic.Pointer[delivery.Sender]
+}
+
+// Send makes one exchange.
+func (s *sender) Send(ctx context.Context, ep relay.Endpoint, w relay.Webhook) relay.Attempt {
+	return s.current.Load().Send(ctx, ep, w)
+}
+
+// replace lets exchanges under way finish on the connections that they have.
+func (s *sender) replace(o delivery.Options) error {
+	next, err := delivery.New(o)
+	if err != nil {
+		return err
+	}
+	if old := s.current.Swap(next); old != nil {
+		old.CloseIdle()
+	}
+	return nil
+}
