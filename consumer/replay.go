@@ -44,6 +44,21 @@ type Job struct {
 	Error    string `json:"error,omitempty"`
 }
 
+// String says the job in one line, for people.
+func (j Job) String() string {
+	s := fmt.Sprintf("job %s: %s, %d replayed", j.ID, j.State, j.Replayed)
+	if j.Failed > 0 {
+		s += fmt.Sprintf(", %d unreadable", j.Failed)
+	}
+	if j.State == "running" {
+		s += fmt.Sprintf(", at letter %d of %d", j.Position, j.Last)
+	}
+	if j.Error != "" {
+		s += ": " + j.Error
+	}
+	return s
+}
+
 // span is what a request asks for: letters from one sequence to another,
 // perhaps of one endpoint.
 type span struct {
@@ -250,14 +265,14 @@ func (r *replays) each(ctx context.Context, job *Job, s span) error {
 		if err != nil {
 			return fmt.Errorf("letter %d: %w", raw.Sequence, err)
 		}
-		r.update(job, func(j *Job) { j.looked(raw.Sequence, ok) })
+		r.update(job, func(j *Job) { looked(j, raw.Sequence, ok) })
 		seq = raw.Sequence + 1
 	}
 	return nil
 }
 
 // looked counts one letter that the job has been through.
-func (j *Job) looked(seq uint64, replayed bool) {
+func looked(j *Job, seq uint64, replayed bool) {
 	j.Position = seq
 	if replayed {
 		j.Replayed++
