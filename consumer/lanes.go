@@ -134,8 +134,7 @@ func (l *lanes) step(ctx context.Context, key string, la *lane) error {
 	if rest := l.Policy.Rest(key); rest > 0 {
 		la.window, la.released = 1, 0
 		la.next = now.Add(min(rest, l.Sweep))
-		_, err := l.release(ctx, key, maxWindow, l.expired) // these need no endpoint
-		return err
+		return l.giveUp(ctx, key)
 	}
 	counts, err := l.subjectCounts(ctx, subjectDue+key)
 	if err != nil {
@@ -157,6 +156,16 @@ func (l *lanes) step(ctx context.Context, key string, la *lane) error {
 		l.forget(key)
 	}
 	return nil
+}
+
+// giveUp releases what has expired at the head of a lane: burying it needs no
+// endpoint. It looks at one event before it reads more.
+func (l *lanes) giveUp(ctx context.Context, key string) error {
+	taken, err := l.release(ctx, key, 1, l.expired)
+	if taken == 1 && err == nil {
+		_, err = l.release(ctx, key, maxWindow, l.expired)
+	}
+	return err
 }
 
 // room says how many more events may be released while underWay of them are

@@ -316,6 +316,32 @@ func TestAFullLaneDrainsAfterARestart(t *testing.T) {
 	requireEmpty(t, r)
 }
 
+// Nothing waits for ever: what expires behind an open circuit is buried, without
+// its endpoint.
+func TestAParkedEventExpires(t *testing.T) {
+	options := circuitOptions()
+	options.Policy.Circuit.Delay = time.Hour
+	r := relaytest.Start(t, options)
+	r.Receiver.Always(relaytest.Status(http.StatusInternalServerError))
+	for i := range 3 {
+		r.RequireDead(r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("opens_", i), "max_attempts": 1}))
+	}
+	const n = 5
+	for i := range n {
+		r.Publish(map[string]any{
+			"url": r.Receiver.URL, "id": fmt.Sprint("expires_", i),
+			"expires_at": time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339),
+		})
+	}
+	for i := range n {
+		w := r.RequireDead(fmt.Sprint("expires_", i))
+		if w.Attempts != 0 || !strings.Contains(w.Reason, "expired") {
+			t.Errorf("recorded %+v", w)
+		}
+	}
+	requireEmpty(t, r)
+}
+
 // Two events with one producer's id stay two events, wherever they wait.
 func TestTwoEventsWithOneIDStayTwo(t *testing.T) {
 	options := circuitOptions()
