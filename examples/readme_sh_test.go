@@ -1,0 +1,186 @@
+package examples_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay/consumer"
+	"github.com/relaywebhooks/relay/relaytest"
+)
+
+// printedReceiver is where the receiver of relay dev listens, as the README
+// prints it. Under test it has another port: this one may be taken. Everything
+// else in the README's commands runs as it is printed.
+const printedReceiver = "127.0.0.1:8423"
+
+// TestREADMECommands runs the README's commands in their order, as somebody
+// would who reads it from top to bottom beside a relay dev.
+func TestREADMECommands(t *testing.T) {
+	s := newShell(t)
+	var dev *devRelay
+	for _, b := range blocks(t, "sh") {
+		switch {
+		case strings.TrimSpace(b.text) == "relay dev":
+			if dev != nil {
+				t.Fatalf("%v: relay dev runs already", b)
+			}
+			dev = s.startDev()
+		case isMake(b):
+			requireTargets(t, b)
+		case dev == nil:
+			t.Fatalf("%v: nothing runs yet", b)
+		default:
+			t.Logf("%v:\n%s", b, s.run(b, strings.ReplaceAll(b.text, printedReceiver, dev.receiver)))
+			dev.awaitIdle()
+		}
+	}
+	dev.requireStatuses(map[string]string{
+		"hello-1": "delivered", "order-17-paid": "delivered", "invoice-17": "delivered", "order-18-paid": "delivered",
+		"order-20-paid": "dead", "order-21-paid": "dead",
+	})
+}
+
+// isMake reports whether a block only calls make, or says where its results
+// are: the tests cannot run the tests, and have built the rest already.
+func isMake(b block) bool {
+	for line := range strings.Lines(b.text) {
+		if !strings.HasPrefix(line, "make ") && !strings.HasPrefix(line, "export PATH=") {
+			return false
+		}
+	}
+	return true
+}
+
+// requireTargets checks that make knows what a block asks of it.
+func requireTargets(t *testing.T, b block) {
+	t.Helper()
+	for line := range strings.Lines(b.text) {
+		targets, ok := strings.CutPrefix(strings.TrimSpace(line), "make ")
+		if !ok {
+			continue
+		}
+		make := exec.CommandContext(t.Context(), "make", append([]string{"--dry-run"}, strings.Fields(targets)...)...)
+		make.Dir = root
+		if out, err := make.CombinedOutput(); err != nil {
+			t.Errorf("%v: make %s: %v\n%s", b, targets, err, out)
+		}
+	}
+}
+
+// shell is where commands run: a folder and an environment of its own, with
+// the programs under test at the head of the path.
+type shell struct {
+	t   *testing.T
+	dir string
+	env []string
+}
+
+func newShell(t *testing.T, env ...string) *shell {
+	t.Helper()
+	program(t, "nats")
+	dir := t.TempDir()
+	clean := []string{"PATH=" + programs.dir + string(filepath.ListSeparator) + os.Getenv("PATH"), "HOME=" + dir, "NO_COLOR=1"}
+	return &shell{t: t, dir: dir, env: append(clean, env...)}
+}
+
+func (s *shell) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(s.t.Context(), name, args...)
+	cmd.Dir, cmd.Env = s.dir, s.env
+	return cmd
+}
+
+// run runs a script of the block in bash, which stops at the first command that
+// fails, and returns what it wrote.
+func (s *shell) run(b block, script string) string {
+	s.t.Helper()
+	var out bytes.Buffer
+	cmd := s.command("bash", "-euo", "pipefail", "-c", script)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		s.t.Fatalf("%v: %v\n%s\n%s", b, err, script, out.String())
+	}
+	return out.String()
+}
+
+// devRelay is a running relay dev.
+type devRelay struct {
+	t        *testing.T
+	receiver string // host and port
+	js       jetstream.JetStream
+	db       *pgxpool.Pool
+}
+
+// startDev starts relay dev on free ports and tells the shell where they are.
+func (s *shell) startDev() *devRelay {
+	s.t.Helper()
+	cmd := s.command(program(s.t, "relay"), "dev", "--receiver", "127.0.0.1:0")
+	cmd.Env = append(cmd.Env, "RELAY_NATS_PORT=0", "RELAY_ADMIN_ADDRESS=127.0.0.1:0")
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	r := start(s.t, cmd)
+	server := strings.TrimSpace(r.await("  NATS "))
+	database := strings.Trim(strings.TrimSpace(r.await("  Postgres  psql ")), "'")
+	receiver, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(r.await("  receiver ")), "http://"), "/")
+	s.env = append(s.env, "NATS_URL="+server, "RELAY_NATS_URL="+server, "RELAY_POSTGRES_URL="+database)
+	return s.observe(&devRelay{t: s.t, receiver: receiver}, server, database)
+}
+
+// observe connects to the servers of a relay dev.
+func (s *shell) observe(d *devRelay, server, database string) *devRelay {
+	s.t.Helper()
+	conn, err := nats.Connect(server)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(conn.Close)
+	if d.js, err = jetstream.New(conn); err != nil {
+		s.t.Fatal(err)
+	}
+	if d.db, err = pgxpool.New(s.t.Context(), database); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(d.db.Close)
+	return d
+}
+
+// awaitIdle waits until nothing is on the two queues: then everything is
+// recorded, and its letters are stored.
+func (d *devRelay) awaitIdle() {
+	d.t.Helper()
+	var left uint64
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(relaytest.Patience); time.Now().Before(end); <-tick.C {
+		left = 0
+		for _, name := range []string{consumer.StreamQueue, consumer.StreamLater} {
+			stream, err := d.js.Stream(d.t.Context(), name)
+			if err != nil {
+				d.t.Fatal(err)
+			}
+			left += stream.CachedInfo().State.Msgs
+		}
+		if left == 0 {
+			return
+		}
+	}
+	d.t.Fatalf("%d webhooks are not done", left)
+}
+
+func (d *devRelay) requireStatuses(want map[string]string) {
+	d.t.Helper()
+	for id, status := range want {
+		var got string
+		err := d.db.QueryRow(d.t.Context(), "SELECT max(status) FROM relay.webhooks WHERE webhook_id = $1", id).Scan(&got)
+		if err != nil || got != status {
+			d.t.Errorf("%s is %q (%v), want %s", id, got, err, status)
+		}
+	}
+}
