@@ -119,13 +119,10 @@ func anchors(text string) (names []string) {
 
 // TestREADMEGo vets the README's Go, as a package of this module.
 func TestREADMEGo(t *testing.T) {
-	if err := os.MkdirAll("testdata", 0o755); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { _ = os.Remove("testdata") }) // unless something else is in it
 	for _, b := range blocks(t, "go") {
-		dir, err := os.MkdirTemp("testdata", "readme-")
-		if err != nil {
+		dir := filepath.Join("testdata", fmt.Sprint("readme-", b.line))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })

@@ -2,6 +2,8 @@ package examples_test
 
 import (
 	"bytes"
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,10 +41,11 @@ func TestREADMECommands(t *testing.T) {
 		case dev == nil:
 			t.Fatalf("%v: nothing runs yet", b)
 		default:
-			t.Logf("%v:\n%s", b, s.run(b, strings.ReplaceAll(b.text, printedReceiver, dev.receiver)))
-			dev.awaitIdle()
+			script := strings.ReplaceAll(b.text, printedReceiver, dev.receiver)
+			t.Logf("%v:\n%s", b, s.run(b, dev.patiently()+script))
 		}
 	}
+	dev.awaitIdle()
 	dev.requireStatuses(map[string]string{
 		"hello-1": "delivered", "order-17-paid": "delivered", "invoice-17": "delivered", "order-18-paid": "delivered",
 		"order-20-paid": "dead", "order-21-paid": "dead",
@@ -68,9 +71,9 @@ func requireTargets(t *testing.T, b block) {
 		if !ok {
 			continue
 		}
-		make := exec.CommandContext(t.Context(), "make", append([]string{"--dry-run"}, strings.Fields(targets)...)...)
-		make.Dir = root
-		if out, err := make.CombinedOutput(); err != nil {
+		dry := exec.CommandContext(t.Context(), "make", append([]string{"--dry-run"}, strings.Fields(targets)...)...)
+		dry.Dir = root
+		if out, err := dry.CombinedOutput(); err != nil {
 			t.Errorf("%v: make %s: %v\n%s", b, targets, err, out)
 		}
 	}
@@ -88,6 +91,9 @@ func newShell(t *testing.T, env ...string) *shell {
 	t.Helper()
 	program(t, "nats")
 	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil { // Postgres may run as another user
+		t.Fatal(err)
+	}
 	clean := []string{"PATH=" + programs.dir + string(filepath.ListSeparator) + os.Getenv("PATH"), "HOME=" + dir, "NO_COLOR=1"}
 	return &shell{t: t, dir: dir, env: append(clean, env...)}
 }
@@ -129,7 +135,8 @@ func (s *shell) startDev() *devRelay {
 	server := strings.TrimSpace(r.await("  NATS "))
 	database := strings.Trim(strings.TrimSpace(r.await("  Postgres  psql ")), "'")
 	receiver, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(r.await("  receiver ")), "http://"), "/")
-	s.env = append(s.env, "NATS_URL="+server, "RELAY_NATS_URL="+server, "RELAY_POSTGRES_URL="+database)
+	_, port, _ := strings.Cut(strings.TrimPrefix(server, "nats://"), ":")
+	s.env = append(s.env, "NATS_URL="+server, "RELAY_NATS_PORT="+port)
 	return s.observe(&devRelay{t: s.t, receiver: receiver}, server, database)
 }
 
@@ -151,27 +158,54 @@ func (s *shell) observe(d *devRelay, server, database string) *devRelay {
 	return d
 }
 
+// patiently returns a line of bash that makes it wait before each command until
+// relay is idle, as somebody does who reads one answer before they type the
+// next line.
+func (d *devRelay) patiently() string {
+	d.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // the test is over
+			}
+			d.awaitIdle()
+			_ = conn.Close()
+		}
+	}()
+	return fmt.Sprintf("trap 'cat < /dev/tcp/%s' DEBUG\n", strings.Replace(l.Addr().String(), ":", "/", 1))
+}
+
 // awaitIdle waits until nothing is on the two queues: then everything is
 // recorded, and its letters are stored.
 func (d *devRelay) awaitIdle() {
 	d.t.Helper()
 	var left uint64
+	var err error
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(relaytest.Patience); time.Now().Before(end); <-tick.C {
-		left = 0
-		for _, name := range []string{consumer.StreamQueue, consumer.StreamLater} {
-			stream, err := d.js.Stream(d.t.Context(), name)
-			if err != nil {
-				d.t.Fatal(err)
-			}
-			left += stream.CachedInfo().State.Msgs
-		}
-		if left == 0 {
+		if left, err = d.queued(); err == nil && left == 0 {
 			return
 		}
 	}
-	d.t.Fatalf("%d webhooks are not done", left)
+	d.t.Errorf("%d webhooks are not done: %v", left, err)
+}
+
+func (d *devRelay) queued() (n uint64, err error) {
+	for _, name := range []string{consumer.StreamQueue, consumer.StreamLater} {
+		stream, err := d.js.Stream(d.t.Context(), name)
+		if err != nil {
+			return 0, err
+		}
+		n += stream.CachedInfo().State.Msgs
+	}
+	return n, nil
 }
 
 func (d *devRelay) requireStatuses(want map[string]string) {
