@@ -57,6 +57,14 @@ func startServer(t *testing.T) *server.Server {
 
 func start(t *testing.T, o *server.Options) *server.Server {
 	t.Helper()
+	s := launch(t, o)
+	ready(t, s)
+	return s
+}
+
+// launch starts a server that may have to find others before it is ready.
+func launch(t *testing.T, o *server.Options) *server.Server {
+	t.Helper()
 	o.NoSigs, o.NoLog = true, true
 	addOnlooker(t, o)
 	s, err := server.NewServer(o)
@@ -68,10 +76,14 @@ func start(t *testing.T, o *server.Options) *server.Server {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if !s.ReadyForConnections(patience) {
-		t.Fatal("the server is not ready")
-	}
 	return s
+}
+
+func ready(t *testing.T, s *server.Server) {
+	t.Helper()
+	if !s.ReadyForConnections(patience) {
+		t.Fatalf("server %s is not ready", s.Name())
+	}
 }
 
 func addOnlooker(t *testing.T, o *server.Options) {
@@ -153,18 +165,19 @@ func setUp(t *testing.T, s *server.Server, o consumer.StreamOptions) {
 	}
 }
 
-// eventually waits until ok holds.
+// eventually waits until ok holds. Each look has a few seconds.
 func eventually(t *testing.T, what string, ok func(context.Context) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
+	once := func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		return ok(ctx)
+	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for !ok(ctx) {
-		select {
-		case <-ctx.Done():
+	for end := time.Now().Add(2 * patience); !once(); <-tick.C {
+		if time.Now().After(end) {
 			t.Fatalf("in vain: %s", what)
-		case <-tick.C:
 		}
 	}
 }
