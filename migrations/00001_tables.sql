@@ -67,7 +67,7 @@ CREATE TABLE relay.attempts (
     kind             text             NOT NULL
         CONSTRAINT attempts_kind CHECK (kind IN ('response', 'error', 'blocked', 'unrecorded')),
     success          boolean          NOT NULL,
-    started_at       timestamptz      NOT NULL, -- relay's clock; of an unrecorded one: when it was found
+    started_at       timestamptz      NOT NULL, -- relay's clock; of an unrecorded one: when it was claimed
     duration_ms      double precision,
     status           integer,
     response_headers jsonb,
@@ -77,10 +77,9 @@ CREATE TABLE relay.attempts (
     error_message    text,
     worker           text,
     endpoint_key     text             NOT NULL,
-    PRIMARY KEY (accepted_at, attempt_id)
+    PRIMARY KEY (accepted_at, seq, attempt_id) -- leads to an event's history as well
 ) PARTITION BY RANGE (accepted_at);
 
-CREATE INDEX attempts_event ON relay.attempts (accepted_at, seq);
 CREATE INDEX attempts_started ON relay.attempts USING brin (started_at);
 
 -- One row an endpoint that was ever called. The counts equal the attempts

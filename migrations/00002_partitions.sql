@@ -34,8 +34,9 @@ BEGIN
                 WHERE relnamespace = 'relay'::regnamespace AND relname = child);
             EXECUTE format('CREATE TABLE relay.%I (LIKE relay.%I INCLUDING ALL)', child, parent);
             IF parent = 'webhooks' THEN
-                -- Room on each page for the update that follows every insert.
-                EXECUTE format('ALTER TABLE relay.%I SET (fillfactor = 70)', child);
+                -- Room on each page for the update that follows every insert;
+                -- and bodies out of the rows, so that it does not copy them.
+                EXECUTE format('ALTER TABLE relay.%I SET (fillfactor = 50, toast_tuple_target = 512)', child);
             END IF;
             EXECUTE format('ALTER TABLE relay.%I ATTACH PARTITION relay.%I FOR VALUES FROM (%L) TO (%L)',
                 parent, child, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');

@@ -1,0 +1,147 @@
+package audit
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// claiming is a request for a claim.
+type claiming struct {
+	webhook relay.Webhook
+	id      relay.AttemptID // of the attempt, if it is granted
+	reduced string          // not "": the row was refused, for this reason
+}
+
+func newID() relay.AttemptID { return relay.AttemptID(uuid.Must(uuid.NewV7())) }
+
+// weigh estimates the foreign bytes of an event's row.
+func weigh(w relay.Webhook) int { return len(w.Body) + len(w.Metadata) + len(w.URL) + 256 }
+
+// reduceClaiming marks a request whose row was refused. Body and URL are left
+// out of the row only: the event is delivered as it is.
+func reduceClaiming(c *claiming, err error) { c.reduced = "unrecordable: " + sqlState(err) }
+
+// insertHolders lets events take their idempotency keys. An event that is
+// through already gave its key back or keeps it, and takes none.
+const insertHolders = `
+INSERT INTO relay.idempotency (tenant, key, accepted_at, seq, webhook_id)
+SELECT i.tenant, i.key, i.accepted_at, i.seq, i.webhook_id
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::text[])
+    AS i (tenant, key, accepted_at, seq, webhook_id)
+WHERE NOT EXISTS (
+    SELECT FROM relay.webhooks w
+    WHERE w.accepted_at >= i.accepted_at AND w.accepted_at <= i.accepted_at
+      AND w.seq >= i.seq AND w.seq <= i.seq AND w.status IN ('delivered', 'failed', 'dead'))
+ORDER BY i.tenant, i.key
+ON CONFLICT DO NOTHING`
+
+// insertWebhooks stores new events with the claim already in them: one row
+// version for the usual case. An event whose idempotency key another one holds
+// is stored as a duplicate, without a claim. One whose key was given back just
+// now is not stored: it is asked for again. Returned are the claims granted.
+const insertWebhooks = `
+INSERT INTO relay.webhooks (
+    accepted_at, seq, generation, webhook_id, tenant, event_type, endpoint_key, endpoint_name,
+    url, method, content_type, headers, body, metadata, idempotency_key,
+    max_attempts, scheduled_at, expires_at,
+    status, place, reason, failed_at, claim, claimed_by, claimed_until)
+SELECT i.accepted_at, i.seq, i.generation, i.webhook_id, NULLIF(i.tenant, ''), NULLIF(i.event_type, ''),
+    i.endpoint_key, NULLIF(i.endpoint_name, ''), i.url, i.method, NULLIF(i.content_type, ''),
+    i.headers::jsonb, i.body, NULLIF(i.metadata, '')::jsonb, NULLIF(i.idempotency_key, ''),
+    NULLIF(i.max_attempts, 0),
+    NULLIF(i.scheduled_at, '0001-01-01 00:00:00Z'), NULLIF(i.expires_at, '0001-01-01 00:00:00Z'),
+    CASE WHEN d.webhook_id IS NULL THEN 'processing' ELSE 'dead' END,
+    CASE WHEN d.webhook_id IS NULL THEN 'queue' ELSE 'gone' END,
+    CASE WHEN d.webhook_id IS NOT NULL THEN
+        'duplicate of ' || d.webhook_id || ' (' || relay.event_key(d.accepted_at, d.seq) || ')'
+    ELSE NULLIF(i.reason, '') END,
+    CASE WHEN d.webhook_id IS NOT NULL THEN now() END,
+    CASE WHEN d.webhook_id IS NULL THEN i.claim END,
+    CASE WHEN d.webhook_id IS NULL THEN $1 END,
+    CASE WHEN d.webhook_id IS NULL THEN now() + $2::bigint * interval '1 microsecond' END
+FROM unnest(
+    $3::timestamptz[], $4::bigint[], $5::integer[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+    $11::text[], $12::text[], $13::text[], $14::text[], $15::bytea[], $16::text[], $17::text[],
+    $18::integer[], $19::timestamptz[], $20::timestamptz[], $21::text[], $22::uuid[], $23::text[]
+) AS i (
+    accepted_at, seq, generation, webhook_id, tenant, event_type, endpoint_key, endpoint_name,
+    url, method, content_type, headers, body, metadata, idempotency_key,
+    max_attempts, scheduled_at, expires_at, reason, claim, takes)
+LEFT JOIN LATERAL (
+    -- OFFSET keeps this a look-up by key, however large the table has grown
+    SELECT h.* FROM relay.idempotency h WHERE h.tenant = i.tenant AND h.key = NULLIF(i.takes, '') OFFSET 0
+) h ON true
+LEFT JOIN LATERAL (
+    SELECT h.webhook_id, h.accepted_at, h.seq WHERE (h.accepted_at, h.seq) <> (i.accepted_at, i.seq)
+) d ON true
+WHERE i.takes = '' OR h.key IS NOT NULL
+ON CONFLICT DO NOTHING
+RETURNING claim`
+
+// writeClaims stores the events of a batch that are new, in one round trip, and
+// sees to the others in a second one.
+func (l *Log) writeClaims(ctx context.Context, batch []*call[claiming, relay.Claim]) error {
+	b := &pgx.Batch{}
+	if holders := holderColumns(batch); len(holders.seq) > 0 {
+		b.Queue(insertHolders, holders.args()...)
+	}
+	b.Queue(insertWebhooks, l.webhookColumns(batch)...)
+	granted, err := l.grant(ctx, b, len(batch))
+	if err != nil {
+		return err
+	}
+	var others []*call[claiming, relay.Claim]
+	for _, q := range batch {
+		if _, ok := granted[q.in.id]; ok {
+			q.out = relay.Claim{ID: q.in.id, Verdict: relay.Verdict{Action: relay.Send, Place: relay.InQueue}}
+			continue
+		}
+		others = append(others, q)
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	return l.claimAgain(ctx, others)
+}
+
+// grant runs the statements of which the last one returns the claims it
+// granted, and returns those.
+func (l *Log) grant(ctx context.Context, b *pgx.Batch, n int) (_ map[relay.AttemptID]struct{}, err error) {
+	results := l.pool.SendBatch(ctx, b)
+	defer func() { err = errors.Join(err, results.Close()) }()
+	for range b.Len() - 1 {
+		if _, err := results.Exec(); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, err
+	}
+	granted := make(map[relay.AttemptID]struct{}, n)
+	var id *[16]byte
+	_, err = pgx.ForEachRow(rows, []any{&id}, func() error {
+		if id != nil { // null: a duplicate
+			granted[*id] = struct{}{}
+		}
+		return nil
+	})
+	return granted, err
+}
+
+// release gives back a claim that was granted when nobody waited for it any
+// more, so that it is not taken for an attempt that may have been made.
+func (l *Log) release(c claiming, granted relay.Claim) {
+	if granted.Verdict.Action != relay.Send {
+		return
+	}
+	r := newRecording(c.webhook, granted, nil, relay.Verdict{Action: relay.Defer})
+	q := &call[recording, relay.Verdict]{key: c.webhook.Key, in: r, done: make(chan struct{})}
+	q.ended.Store(true)
+	l.records.add(q) // if it is closed, the lease ends the claim
+}

@@ -1,0 +1,200 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// errAgain asks for a batch to be repeated at once.
+var errAgain = errors.New("an idempotency key changed hands")
+
+// lockWebhooks reads and locks the rows of known events. The join is written
+// with inequalities because they leave the planner nothing but a look-up by
+// key for each event; $3 and $4 keep the days that are not asked for out of it.
+const lockWebhooks = `
+SELECT i.n, w.generation, w.status, w.place, coalesce(w.reason, ''), w.generation_attempts, coalesce(w.last_status, 0),
+    w.unrecorded_streak, w.claim, coalesce(w.claimed_by, ''),
+    coalesce((extract(epoch FROM w.claimed_until - now()) * 1000000)::bigint, 0),
+    coalesce((extract(epoch FROM w.next_due - now()) * 1000000)::bigint, 0)
+FROM unnest($1::timestamptz[], $2::bigint[]) WITH ORDINALITY AS i (accepted_at, seq, n)
+JOIN relay.webhooks w ON w.accepted_at >= i.accepted_at AND w.accepted_at <= i.accepted_at
+    AND w.seq >= i.seq AND w.seq <= i.seq
+WHERE w.accepted_at >= $3 AND w.accepted_at <= $4
+ORDER BY w.accepted_at, w.seq
+FOR UPDATE OF w`
+
+// updateClaimed writes decisions into rows that lockWebhooks locked. A claim
+// without an id is refused for good: the event is dead.
+const updateClaimed = `
+UPDATE relay.webhooks w SET
+    status = CASE WHEN i.dead THEN 'dead' ELSE 'processing' END,
+    place = i.place,
+    reason = NULLIF(i.reason, ''),
+    generation = i.generation,
+    generation_attempts = CASE WHEN i.fresh THEN 0 ELSE w.generation_attempts END,
+    max_attempts = CASE WHEN i.fresh THEN NULLIF(i.max_attempts, 0) ELSE w.max_attempts END,
+    expires_at = CASE WHEN i.fresh THEN NULLIF(i.expires_at, '0001-01-01 00:00:00Z') ELSE w.expires_at END,
+    unrecorded_streak = i.streak,
+    next_due = NULL,
+    delivered_at = NULL,
+    failed_at = CASE WHEN i.dead THEN now() END,
+    claim = CASE WHEN NOT i.dead THEN i.claim END,
+    claimed_by = CASE WHEN NOT i.dead THEN $1 END,
+    claimed_until = CASE WHEN NOT i.dead THEN now() + $2::bigint * interval '1 microsecond' END,
+    updated_at = now()
+FROM unnest($5::timestamptz[], $6::bigint[], $7::integer[], $8::boolean[], $9::boolean[], $10::text[], $11::text[],
+        $12::integer[], $13::uuid[], $14::integer[], $15::timestamptz[])
+    AS i (accepted_at, seq, generation, fresh, dead, place, reason, streak, claim, max_attempts, expires_at)
+WHERE w.accepted_at >= i.accepted_at AND w.accepted_at <= i.accepted_at AND w.seq >= i.seq AND w.seq <= i.seq
+    AND w.accepted_at >= $3 AND w.accepted_at <= $4`
+
+// insertUnrecorded stores the attempts that a process claimed and never
+// recorded. They begin when they were claimed, which their ids tell.
+const insertUnrecorded = `
+INSERT INTO relay.attempts (accepted_at, seq, attempt_id, generation, number, kind, success, started_at,
+    error_class, error_message, worker, endpoint_key)
+SELECT i.accepted_at, i.seq, i.attempt_id, i.generation, i.number, 'unrecorded', false, i.started_at,
+    'unrecorded', 'claimed and never recorded: it may or may not have been sent', i.worker, i.endpoint_key
+FROM unnest($1::timestamptz[], $2::bigint[], $3::uuid[], $4::integer[], $5::integer[], $6::timestamptz[],
+    $7::text[], $8::text[]) AS i (accepted_at, seq, attempt_id, generation, number, started_at, worker, endpoint_key)
+ON CONFLICT DO NOTHING`
+
+// deleteHolders gives the idempotency keys of events back that are dead or
+// failed by now.
+const deleteHolders = `
+DELETE FROM relay.idempotency h
+USING unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[]) AS i (tenant, key, accepted_at, seq)
+JOIN relay.webhooks w ON w.accepted_at >= i.accepted_at AND w.accepted_at <= i.accepted_at
+    AND w.seq >= i.seq AND w.seq <= i.seq AND w.status IN ('failed', 'dead')
+WHERE h.tenant >= i.tenant AND h.tenant <= i.tenant AND h.key >= i.key AND h.key <= i.key
+    AND h.accepted_at = i.accepted_at AND h.seq = i.seq`
+
+// claimAgain answers claims for events that have a row already: it locks the
+// rows, decides, and writes, in one transaction.
+func (l *Log) claimAgain(ctx context.Context, calls []*call[claiming, relay.Claim]) error {
+	return pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+		rows, err := lockRows(ctx, tx, calls)
+		if err != nil {
+			return err
+		}
+		b := &pgx.Batch{}
+		u := newClaimUpdate(calls)
+		for i, q := range calls {
+			r, ok := rows[i]
+			if !ok {
+				return errAgain
+			}
+			if !r.claimed || r.claim != q.in.id {
+				q.in.id = newID() // the old one may be in a row by now, if this is a repetition
+			}
+			d := decide(r, q.in.webhook.Generation, q.in.id)
+			q.out = d.claim
+			u.add(q, r, d)
+		}
+		u.queue(b, l)
+		return tx.SendBatch(ctx, b).Close()
+	})
+}
+
+// lockRows returns the rows of events by their index in calls.
+func lockRows(ctx context.Context, tx pgx.Tx, calls []*call[claiming, relay.Claim]) (map[int]row, error) {
+	at, seq := keyColumns(calls)
+	found, err := tx.Query(ctx, lockWebhooks, at, seq, at[0], at[len(at)-1])
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[int]row, len(calls))
+	var (
+		n          int
+		r          row
+		id         *[16]byte
+		claim, due int64 // microseconds
+	)
+	_, err = pgx.ForEachRow(found, []any{
+		&n, &r.generation, &r.status, &r.place, &r.reason, &r.made, &r.last,
+		&r.streak, &id, &r.claimedBy, &claim, &due,
+	}, func() error {
+		r.claimed, r.claim = id != nil, relay.AttemptID{}
+		if r.claimed {
+			r.claim = *id
+		}
+		r.claimedFor, r.dueIn = time.Duration(claim)*time.Microsecond, time.Duration(due)*time.Microsecond
+		rows[n-1] = r
+		return nil
+	})
+	return rows, err
+}
+
+// claimUpdate gathers what the decisions of a batch write, by column.
+type claimUpdate struct {
+	first, last time.Time
+
+	at, expires              []time.Time
+	seq                      []int64
+	generation, streak, most []int32
+	fresh, dead              []bool
+	place, reason            []string
+	claim                    [][16]byte
+
+	lostAt, lostStarted        []time.Time
+	lostSeq                    []int64
+	lostID                     [][16]byte
+	lostGeneration, lostNumber []int32
+	lostWorker, lostEndpoint   []string
+
+	freed holders
+}
+
+func newClaimUpdate(calls []*call[claiming, relay.Claim]) *claimUpdate {
+	return &claimUpdate{first: calls[0].key.Time, last: calls[len(calls)-1].key.Time}
+}
+
+func (u *claimUpdate) add(q *call[claiming, relay.Claim], r row, d decision) {
+	w := &q.in.webhook
+	seq := int64(q.key.Seq) //nolint:gosec // JetStream's sequences stay far below 2^63
+	if d.leftOver {
+		u.lostAt, u.lostSeq = append(u.lostAt, q.key.Time), append(u.lostSeq, seq)
+		u.lostID = append(u.lostID, r.claim)
+		u.lostGeneration, u.lostNumber = append(u.lostGeneration, clamp(r.generation)), append(u.lostNumber, clamp(r.made+1))
+		u.lostStarted = append(u.lostStarted, madeAt(r.claim))
+		u.lostWorker, u.lostEndpoint = append(u.lostWorker, r.claimedBy), append(u.lostEndpoint, text(w.EndpointKey, maxName))
+	}
+	if !d.write {
+		return
+	}
+	dead := d.claim.Verdict.Action == relay.Dead
+	u.at, u.expires, u.seq = append(u.at, q.key.Time), append(u.expires, w.ExpiresAt), append(u.seq, seq)
+	u.generation, u.most = append(u.generation, clamp(w.Generation)), append(u.most, clamp(w.MaxAttempts))
+	u.streak, u.fresh, u.dead = append(u.streak, clamp(d.streak)), append(u.fresh, d.fresh), append(u.dead, dead)
+	u.place, u.reason = append(u.place, string(d.claim.Verdict.Place)), append(u.reason, d.claim.Verdict.Reason)
+	u.claim = append(u.claim, d.claim.ID)
+	if key := takesKey(w); dead && key != "" {
+		u.freed.add(w, key)
+	}
+}
+
+func (u *claimUpdate) queue(b *pgx.Batch, l *Log) {
+	if len(u.at) > 0 {
+		b.Queue(updateClaimed, l.o.Worker, l.o.Lease.Microseconds(), u.first, u.last,
+			u.at, u.seq, u.generation, u.fresh, u.dead, u.place, u.reason, u.streak, u.claim, u.most, u.expires)
+	}
+	if len(u.lostAt) > 0 {
+		b.Queue(insertUnrecorded, u.lostAt, u.lostSeq, u.lostID, u.lostGeneration, u.lostNumber,
+			u.lostStarted, u.lostWorker, u.lostEndpoint)
+	}
+	if len(u.freed.seq) > 0 {
+		b.Queue(deleteHolders, u.freed.args()[:4]...)
+	}
+}
+
+// madeAt reads the time out of a UUIDv7.
+func madeAt(id relay.AttemptID) time.Time {
+	sec, nsec := uuid.UUID(id).Time().UnixTime()
+	return time.Unix(sec, nsec).UTC()
+}

@@ -1,0 +1,98 @@
+package audit
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// Bounds of texts in a row, in bytes. Valid events stay below them (see
+// limits.go of the root); they keep what an invalid one says within what an
+// index can hold and a person can read.
+const (
+	maxName = 512
+	maxText = 8 << 10
+)
+
+// holders are the events of a batch that take an idempotency key, by column.
+type holders struct {
+	tenant, key []string
+	at          []time.Time
+	seq         []int64
+	id          []string
+}
+
+func (h *holders) args() []any { return []any{h.tenant, h.key, h.at, h.seq, h.id} }
+
+// takesKey returns the idempotency key that an event takes, or "". A replay
+// ignores it; an invalid event must not take one from a valid event.
+func takesKey(w *relay.Webhook) string {
+	if w.Generation > 0 || w.EndpointKey == relay.InvalidEndpoint || len(w.IdempotencyKey) > relay.MaxName {
+		return ""
+	}
+	return text(w.IdempotencyKey, maxName)
+}
+
+func holderColumns(batch []*call[claiming, relay.Claim]) (h holders) {
+	for _, q := range batch {
+		key := takesKey(&q.in.webhook)
+		if key == "" {
+			continue
+		}
+		h.add(&q.in.webhook, key)
+	}
+	return h
+}
+
+func (h *holders) add(w *relay.Webhook, key string) {
+	h.tenant, h.key = append(h.tenant, text(w.Tenant, maxName)), append(h.key, key)
+	h.at = append(h.at, w.Key.Time)
+	h.seq = append(h.seq, int64(w.Key.Seq)) //nolint:gosec // JetStream's sequences stay far below 2^63
+	h.id = append(h.id, text(w.ID, maxName))
+}
+
+// webhookColumns returns the parameters of insertWebhooks: one array a column.
+func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
+	n := len(batch)
+	times := make([]time.Time, 3*n)
+	texts := make([]string, 13*n)
+	var (
+		accepted, scheduled, expires          = times[:n], times[n : 2*n], times[2*n:]
+		seq, generation, attempts             = make([]int64, n), make([]int32, n), make([]int32, n)
+		id, tenant, event                     = texts[:n], texts[n : 2*n], texts[2*n : 3*n]
+		endpoint, name, url                   = texts[3*n : 4*n], texts[4*n : 5*n], texts[5*n : 6*n]
+		method, content, headers              = texts[6*n : 7*n], texts[7*n : 8*n], texts[8*n : 9*n]
+		metadata, idempotency, reasons, takes = texts[9*n : 10*n], texts[10*n : 11*n], texts[11*n : 12*n], texts[12*n:]
+		body                                  = make(pgtype.FlatArray[[]byte], n)
+		claim                                 = make([][16]byte, n)
+	)
+	for i, q := range batch {
+		w := &q.in.webhook
+		accepted[i], scheduled[i], expires[i] = w.Key.Time, w.ScheduledAt, w.ExpiresAt
+		seq[i] = int64(w.Key.Seq) //nolint:gosec // JetStream's sequences stay far below 2^63
+		generation[i], attempts[i] = clamp(w.Generation), clamp(w.MaxAttempts)
+		claim[i], takes[i], reasons[i] = q.in.id, takesKey(&q.in.webhook), q.in.reduced
+		endpoint[i] = text(w.EndpointKey, maxName)
+		headers[i], body[i] = "{}", []byte{}
+		if q.in.reduced != "" {
+			id[i], tenant[i] = plain(w.ID, maxName), plain(w.Tenant, maxName)
+			continue
+		}
+		id[i], tenant[i], event[i] = text(w.ID, maxName), text(w.Tenant, maxName), text(w.EventType, maxName)
+		name[i], url[i] = text(w.EndpointName, maxName), text(w.URL, maxText)
+		method[i], content[i] = text(w.Method, maxName), text(w.ContentType, maxName)
+		idempotency[i], metadata[i] = text(w.IdempotencyKey, maxName), jsonText(w.Metadata)
+		headers[i] = headerJSON(w.Header)
+		if w.Body != nil {
+			body[i] = w.Body
+		}
+	}
+	return []any{
+		l.o.Worker, l.o.Lease.Microseconds(),
+		accepted, seq, generation, id, tenant, event, endpoint, name,
+		url, method, content, headers, body, metadata, idempotency,
+		attempts, scheduled, expires, reasons, claim, takes,
+	}
+}

@@ -1,0 +1,167 @@
+package audit
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// maxBatchBytes bounds what one batch carries of foreign bytes: a message to
+// Postgres must fit its memory and ours. One call alone may be larger.
+const maxBatchBytes = 8 << 20
+
+// call is one caller's request and, when it is answered, the answer.
+type call[T, R any] struct {
+	key    relay.Key
+	weight int // bytes
+	in     T
+	out    R
+	err    error
+	done   chan struct{}
+	ended  atomic.Bool // answered, or its caller has left: whichever came first
+}
+
+// committer writes the requests of many callers in batches: what queued while
+// one batch was being written is the next one.
+type committer[T, R any] struct {
+	kind string
+	log  *Log
+
+	// write puts a batch, sorted by key, into the database and fills in the
+	// calls' out. It may be repeated after any error.
+	write func(context.Context, []*call[T, R]) error
+	// reduce takes everything foreign out of a request that was refused.
+	reduce func(*T, error)
+	// abandoned is told of an answer that nobody waited for. If it is set,
+	// requests whose callers left before they were begun are dropped.
+	abandoned func(T, R)
+
+	mu     sync.Mutex
+	queue  []*call[T, R]
+	closed bool
+	wake   chan struct{}
+}
+
+func newCommitter[T, R any](kind string, l *Log) *committer[T, R] {
+	return &committer[T, R]{kind: kind, log: l, wake: make(chan struct{}, 1)}
+}
+
+// do queues a request and waits for its answer.
+func (c *committer[T, R]) do(ctx context.Context, key relay.Key, weight int, in T) (R, error) {
+	q := &call[T, R]{key: key, weight: weight, in: in, done: make(chan struct{})}
+	if !c.add(q) {
+		return q.out, ErrClosed
+	}
+	select {
+	case <-q.done:
+	case <-ctx.Done():
+		if q.ended.CompareAndSwap(false, true) {
+			var none R
+			return none, context.Cause(ctx)
+		}
+		<-q.done
+	}
+	return q.out, q.err
+}
+
+// add queues a call and reports whether somebody will answer it.
+func (c *committer[T, R]) add(q *call[T, R]) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.queue = append(c.queue, q)
+	select {
+	case c.wake <- struct{}{}:
+	default: // it is awake
+	}
+	return true
+}
+
+// run writes batches until stop ends and nothing waits any more. When work
+// ends, all that still wait get an error.
+func (c *committer[T, R]) run(stop, work context.Context) {
+	for {
+		batch := c.next()
+		if len(batch) == 0 {
+			if c.close(stop) {
+				return
+			}
+			select {
+			case <-c.wake:
+			case <-stop.Done():
+			}
+			continue
+		}
+		began := time.Now()
+		c.settle(work, batch)
+		c.log.o.Observe(c.kind, len(batch), time.Since(began))
+		for _, q := range batch {
+			c.answer(q)
+		}
+	}
+}
+
+// close closes the committer if it shall stop and nothing waits.
+func (c *committer[T, R]) close(stop context.Context) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = stop.Err() != nil && len(c.queue) == 0
+	return c.closed
+}
+
+func (c *committer[T, R]) answer(q *call[T, R]) {
+	heard := q.ended.CompareAndSwap(false, true)
+	close(q.done)
+	if !heard && q.err == nil && c.abandoned != nil {
+		c.abandoned(q.in, q.out)
+	}
+}
+
+// next takes the next batch off the queue, sorted by key so that processes
+// lock rows in one order. Of each event it takes one call: a batch is one
+// statement, which sees a row only once.
+func (c *committer[T, R]) next() []*call[T, R] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var batch, held []*call[T, R]
+	taken := make(map[relay.Key]struct{}, min(len(c.queue), c.log.o.MaxBatch))
+	bytes, i := 0, 0
+	for ; i < len(c.queue) && len(batch) < c.log.o.MaxBatch; i++ {
+		q := c.queue[i]
+		if c.abandoned != nil && q.ended.Load() {
+			continue
+		}
+		if len(batch) > 0 && bytes+q.weight > maxBatchBytes {
+			break
+		}
+		if _, twice := taken[q.key]; twice {
+			held = append(held, q)
+			continue
+		}
+		taken[q.key] = struct{}{}
+		bytes += q.weight
+		batch = append(batch, q)
+	}
+	c.queue = append(held, c.queue[i:]...)
+	slices.SortFunc(batch, func(a, b *call[T, R]) int { return compareKeys(a.key, b.key) })
+	return batch
+}
+
+func compareKeys(a, b relay.Key) int {
+	if c := a.Time.Compare(b.Time); c != 0 {
+		return c
+	}
+	switch {
+	case a.Seq < b.Seq:
+		return -1
+	case a.Seq > b.Seq:
+		return 1
+	}
+	return 0
+}

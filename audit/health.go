@@ -1,0 +1,128 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+)
+
+// schemaVersion is the migration that the SQL of this package needs.
+const schemaVersion = 4
+
+const (
+	readyFor     = time.Second      // how long an answer of Ready is kept
+	readyTimeout = 2 * time.Second  // of its question
+	complainEach = 10 * time.Second // how often a lasting failure is logged
+)
+
+// failure is a lasting inability of one committer.
+type failure struct {
+	since, logged time.Time
+	err           error
+}
+
+// health knows how the log fares. It is safe for concurrent use.
+type health struct {
+	mu       sync.Mutex
+	failures map[string]*failure // by kind
+
+	asking sync.Mutex // one question at a time
+	asked  time.Time
+	answer error
+}
+
+func (h *health) failed(kind string, err error, log *zerolog.Logger) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if h.failures == nil {
+		h.failures = map[string]*failure{}
+	}
+	f := h.failures[kind]
+	if f == nil {
+		f = &failure{since: now}
+		h.failures[kind] = f
+	}
+	f.err = err
+	if now.Sub(f.logged) < complainEach {
+		return
+	}
+	f.logged = now
+	if misconfigured(err) {
+		log.Error().Err(err).Str("kind", kind).Time("since", f.since).
+			Msg("Postgres cannot be written to as it is set up; is it migrated? see `relay doctor`. Nothing is sent meanwhile")
+		return
+	}
+	log.Warn().Err(err).Str("kind", kind).Time("since", f.since).
+		Msg("Postgres does not answer; trying again, nothing is lost")
+}
+
+func (h *health) recovered(kind string, log *zerolog.Logger) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.failures[kind]
+	if f == nil {
+		return
+	}
+	delete(h.failures, kind)
+	log.Info().Str("kind", kind).Dur("down_ms", time.Since(f.since)).Msg("Postgres answers again")
+}
+
+// failing returns the failures that last, or nil.
+func (h *health) failing() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	for kind, f := range h.failures {
+		errs = append(errs, fmt.Errorf("audit: no %s committed since %s: %w",
+			kind, f.since.UTC().Format(time.RFC3339), f.err))
+	}
+	return errors.Join(errs...)
+}
+
+// Ready returns nil if Postgres answers, has the schema that this relay needs
+// and takes what is written; else it says what is wrong. It asks Postgres at
+// most once a second, waits no longer than two seconds, and answers from
+// memory otherwise, so it may be called at will.
+func (l *Log) Ready(ctx context.Context) error {
+	if err := l.health.failing(); err != nil {
+		return err
+	}
+	h := &l.health
+	h.asking.Lock()
+	defer h.asking.Unlock()
+	if time.Since(h.asked) < readyFor {
+		return h.answer
+	}
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), readyTimeout,
+		fmt.Errorf("no answer in %v", readyTimeout))
+	defer cancel()
+	_, h.answer = checkSchema(ctx, l.pool)
+	h.asked = time.Now()
+	return h.answer
+}
+
+// checkSchema returns the version of the schema, and an error in words if this
+// relay cannot work on it.
+func checkSchema(ctx context.Context, pool *pgxpool.Pool) (int64, error) {
+	var version int64
+	err := pool.QueryRow(ctx,
+		"SELECT coalesce(max(version_id), 0) FROM relay.migrations WHERE is_applied").Scan(&version)
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && (e.Code == "42P01" || e.Code == "3F000") {
+		return 0, errors.New("audit: the database has no schema relay; run `relay migrate`")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("audit: ask Postgres for its schema: %w", err)
+	}
+	if version < schemaVersion {
+		return version, fmt.Errorf("audit: the schema has version %d and this relay needs %d; run `relay migrate`",
+			version, schemaVersion)
+	}
+	return version, nil
+}

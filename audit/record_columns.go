@@ -1,0 +1,140 @@
+package audit
+
+import (
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// keyColumns returns the keys of a batch as two columns.
+func keyColumns[T, R any](batch []*call[T, R]) (at []time.Time, seq []int64) {
+	at, seq = make([]time.Time, len(batch)), make([]int64, len(batch))
+	for i, q := range batch {
+		at[i], seq[i] = q.key.Time, int64(q.key.Seq) //nolint:gosec // JetStream's sequences stay far below 2^63
+	}
+	return at, seq
+}
+
+// recordColumns returns the parameters of insertRecords.
+func (l *Log) recordColumns(batch []*call[recording, relay.Verdict]) []any {
+	n := len(batch)
+	at, seq := keyColumns(batch)
+	args := append(make([]any, 0, 32), l.o.Worker, at[0], at[n-1])
+	args = append(args, attemptColumns(batch)...)
+	args = append(args, endpointColumns(batch)...)
+	return append(args, append([]any{at, seq}, verdictColumns(batch)...)...)
+}
+
+// attemptColumns returns the attempts of a batch: one array a column.
+func attemptColumns(batch []*call[recording, relay.Verdict]) []any {
+	n := 0
+	for _, q := range batch {
+		n += len(q.in.attempts)
+	}
+	var (
+		at, started                          = make([]time.Time, 0, n), make([]time.Time, 0, n)
+		seq                                  = make([]int64, 0, n)
+		id                                   = make([][16]byte, 0, n)
+		generation, number, status           = make([]int32, 0, n), make([]int32, 0, n), make([]int32, 0, n)
+		kind, headers, class, message, where = make([]string, 0, n), make([]string, 0, n), make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
+		success, truncated                   = make([]bool, 0, n), make([]bool, 0, n)
+		took                                 = make([]float64, 0, n)
+		body                                 = make(pgtype.FlatArray[[]byte], 0, n)
+	)
+	for _, q := range batch {
+		endpoint := text(q.in.webhook.EndpointKey, maxName)
+		for i := range q.in.attempts {
+			a := &q.in.attempts[i]
+			at, seq, id = append(at, q.key.Time), append(seq, int64(q.key.Seq)), append(id, a.ID) //nolint:gosec // far below 2^63
+			generation, number = append(generation, clamp(q.in.webhook.Generation)), append(number, clamp(a.Number))
+			kind, success = append(kind, string(a.Kind)), append(success, a.Success)
+			started, took = append(started, a.Started), append(took, float64(a.Took)/float64(time.Millisecond))
+			status, truncated = append(status, clamp(a.Status)), append(truncated, a.Truncated)
+			headers, body = append(headers, responseHeaders(a)), append(body, a.Body)
+			class, message = append(class, text(a.Class, maxName)), append(message, text(a.Err, maxText))
+			where = append(where, endpoint)
+		}
+	}
+	return []any{at, seq, id, generation, number, kind, success, started, took, status, headers, body, truncated, class, message, where}
+}
+
+// responseHeaders returns "" where there was no response, which is not the
+// same as one without headers.
+func responseHeaders(a *relay.Attempt) string {
+	if a.Header == nil {
+		return ""
+	}
+	return headerJSON(a.Header)
+}
+
+// endpointColumns returns the endpoints that a batch called, each once.
+func endpointColumns(batch []*call[recording, relay.Verdict]) []any {
+	var keys, urls, hosts, names []string
+	seen := map[string]struct{}{}
+	for _, q := range batch {
+		w := &q.in.webhook
+		if _, ok := seen[w.EndpointKey]; ok || len(q.in.attempts) == 0 {
+			continue
+		}
+		seen[w.EndpointKey] = struct{}{}
+		u, host := showURL(w.URL)
+		keys, urls = append(keys, text(w.EndpointKey, maxName)), append(urls, u)
+		hosts, names = append(hosts, host), append(names, text(w.EndpointName, maxName))
+	}
+	return []any{keys, urls, hosts, names}
+}
+
+// showURL returns a URL without its query, which may hold secrets, and its
+// host.
+func showURL(raw string) (shown, host string) {
+	raw, _, _ = strings.Cut(raw, "?")
+	u, err := url.Parse(raw)
+	if err != nil {
+		return text(raw, maxText), ""
+	}
+	u.User, u.Fragment = nil, ""
+	return text(u.String(), maxText), text(u.Host, maxName)
+}
+
+// verdictColumns returns what a batch decided: one array a column.
+func verdictColumns(batch []*call[recording, relay.Verdict]) []any {
+	n := len(batch)
+	var (
+		generation, last      = make([]int32, n), make([]int32, n)
+		claim                 = make([][16]byte, n)
+		status, place, reason = make([]string, n), make([]string, n), make([]string, n)
+		after                 = make([]int64, n)
+	)
+	for i, q := range batch {
+		v := &q.in.verdict
+		generation[i], claim[i] = clamp(q.in.webhook.Generation), q.in.claim.ID
+		status[i], _ = statusAfter(v.Action)
+		place[i], reason[i] = string(v.Place), text(v.Reason, maxText)
+		if !v.Action.Terminal() {
+			after[i] = v.After.Microseconds()
+		}
+		if k := len(q.in.attempts); k > 0 {
+			last[i] = clamp(q.in.attempts[k-1].Status)
+		}
+	}
+	return []any{generation, claim, status, place, reason, after, last}
+}
+
+// freedHolders returns the events of a batch that give their idempotency keys
+// back.
+func freedHolders(batch []*call[recording, relay.Verdict]) (h holders) {
+	for _, q := range batch {
+		if q.in.verdict.Action.Buried() && q.in.webhook.IdempotencyKey != "" {
+			w := q.in.webhook
+			w.Generation = 0 // whichever generation ends, the first one took the key
+			if key := takesKey(&w); key != "" {
+				h.add(&w, key)
+			}
+		}
+	}
+	return h
+}

@@ -1,0 +1,142 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/relaywebhooks/relay"
+)
+
+const (
+	writeTimeout = 30 * time.Second // of one try; a connection that says nothing is given up
+	minBackoff   = 20 * time.Millisecond
+	maxBackoff   = time.Second
+)
+
+// trouble is what an error of a write asks for.
+type trouble int
+
+const (
+	none        trouble = iota
+	away                // Postgres is down, busy, read-only or not migrated: try again
+	noPartition         // a row's day has no partition: make it, try again
+	refused             // Postgres refuses what a row contains: find the row
+	overtaken           // something changed in between: try again, nothing is wrong
+)
+
+// judge sorts the errors of a write. What it does not know counts as away:
+// trying again is always safe, giving up never is.
+func judge(err error) trouble {
+	if err == nil {
+		return none
+	}
+	if errors.Is(err, errAgain) {
+		return overtaken
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return away // whatever its code: no row has been looked at
+	}
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || len(e.Code) != 5 {
+		return away
+	}
+	// The only check violation that names no constraint.
+	if e.Code == "23514" && e.ConstraintName == "" {
+		return noPartition
+	}
+	switch e.Code[:2] {
+	case "22", "23", "54": // data, integrity, beyond a limit of Postgres
+		return refused
+	}
+	return away
+}
+
+// misconfigured reports errors that waiting alone will not end: the schema is
+// missing or old, or the user may not do what relay must.
+func misconfigured(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && len(e.Code) == 5 && (e.Code[:2] == "42" || e.Code[:2] == "3F" || e.Code[:2] == "28")
+}
+
+// settle writes a batch, whatever it takes, and leaves each call with its out
+// or its err.
+func (c *committer[T, R]) settle(work context.Context, batch []*call[T, R]) {
+	reduced := false
+	for wait := minBackoff; ; wait = min(2*wait, maxBackoff) {
+		err := c.try(work, batch)
+		switch judge(err) {
+		case none:
+			c.log.health.recovered(c.kind, &c.log.o.Logger)
+			return
+		case refused:
+			if len(batch) > 1 {
+				c.settle(work, batch[:len(batch)/2])
+				c.settle(work, batch[len(batch)/2:])
+				return
+			}
+			if reduced {
+				batch[0].err = fmt.Errorf("%w: %w", ErrRefused, err)
+				return
+			}
+			reduced = true
+			c.log.o.Logger.Error().Err(err).Str("event", batch[0].key.String()).Str("kind", c.kind).
+				Msg("Postgres refused a row; it is stored without the foreign bytes")
+			c.reduce(&batch[0].in, err)
+			continue
+		case noPartition:
+			if err = c.log.ensureDays(work, days(batch)); err == nil && wait == minBackoff {
+				continue
+			}
+		case overtaken:
+			err = nil
+		case away:
+		}
+		if err != nil {
+			c.log.health.failed(c.kind, err, &c.log.o.Logger)
+		}
+		if !pause(work, wait) {
+			for _, q := range batch {
+				q.err = ErrClosed
+			}
+			return
+		}
+	}
+}
+
+func (c *committer[T, R]) try(work context.Context, batch []*call[T, R]) error {
+	ctx, cancel := context.WithTimeoutCause(work, writeTimeout,
+		fmt.Errorf("audit: Postgres took longer than %v", writeTimeout))
+	defer cancel()
+	return c.write(ctx, batch)
+}
+
+// days returns the UTC days of a batch's events, each once; the batch is sorted.
+func days[T, R any](batch []*call[T, R]) (out []time.Time) {
+	for _, q := range batch {
+		if d := day(q.key); len(out) == 0 || !d.Equal(out[len(out)-1]) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func day(k relay.Key) time.Time {
+	y, m, d := k.Time.UTC().Date()
+	return time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+}
+
+// pause waits and reports whether ctx is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
