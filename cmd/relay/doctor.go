@@ -58,6 +58,11 @@ func (c *doctorCommand) Run(ctx context.Context, p *program) error {
 	}
 	var fs findings
 	fs.ok("configuration", "no faults")
+	l.findDatabase()
+	if l.NATS.URL == "" && !l.NATS.Embedded {
+		l.NATS.Embedded = true
+		fs.warn("nats.url", "set nats.url, or nats.embedded, for relay run", "is not set: looking for a relay dev on this machine")
+	}
 	examineNATS(ctx, &fs, l.Config, c.Monitor)
 	examinePostgres(ctx, &fs, l.Config)
 	if l.NATS.Embedded {
@@ -81,9 +86,9 @@ func (fs *findings) report(p *program, asJSON bool) error {
 		}
 	} else {
 		for _, f := range *fs {
-			fmt.Fprintf(p.stdout, "%-4s  %-22s  %s\n", f.Level, f.Check, f.Found)
+			fmt.Fprintf(p.stdout, "%-4s  %-27s  %s\n", f.Level, f.Check, f.Found)
 			if f.Advice != "" {
-				fmt.Fprintf(p.stdout, "%30s%s\n", "→ ", f.Advice)
+				fmt.Fprintf(p.stdout, "%35s%s\n", "→ ", f.Advice)
 			}
 		}
 		fmt.Fprintf(p.stdout, "\n%d ok, %d warn, %d fail\n", count[levelOK], count[levelWarn], count[levelFail])

@@ -20,17 +20,13 @@ const askTimeout = 5 * time.Second
 
 // examineNATS looks at the server, its version, its disk habits and the streams.
 func examineNATS(ctx context.Context, fs *findings, c Config, monitor string) {
-	if c.NATS.URL == "" && !c.NATS.Embedded {
-		fs.fail("NATS", "set nats.url, or nats.embedded", "no server is configured")
-		return
-	}
 	conn, err := c.dialProducer()
 	if err != nil {
+		advice := "is it running, and may relay's user sign in?"
 		if c.NATS.Embedded {
-			fs.warn("NATS", "start it and ask again", "relay with its embedded server does not run: %v", err)
-			return
+			advice = "the server is inside relay: start relay, and ask again"
 		}
-		fs.fail("NATS", "is it running, and may relay's user sign in?", "%v", err)
+		fs.fail("NATS", advice, "%v", err)
 		return
 	}
 	defer conn.Close()

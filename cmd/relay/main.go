@@ -96,7 +96,7 @@ func (p *program) fail(err error) int {
 	if err == nil {
 		return 0
 	}
-	if err != errShown { //nolint:errorlint // never wrapped
+	if !errors.Is(err, errShown) {
 		fmt.Fprintln(p.stderr, "relay:", err)
 	}
 	if _, ok := errors.AsType[Faults](err); ok {

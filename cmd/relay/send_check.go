@@ -83,7 +83,7 @@ func (c *sendCommand) checkTimes(fault faultFunc, now time.Time) {
 		}
 		at, err := time.Parse(time.RFC3339, *value)
 		if wait, err2 := parseDuration(*value); err != nil && err2 == nil {
-			at, err = now.Add(wait).UTC().Truncate(time.Second), nil
+			at, err = now.Add(wait+time.Second-1).UTC().Truncate(time.Second), nil // whole seconds, and not before
 		}
 		if err != nil {
 			fault(flag, "must be RFC 3339, such as 2026-01-31T08:00:00Z, or a wait such as 10m")
