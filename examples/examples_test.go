@@ -4,6 +4,7 @@ package examples_test
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"net/http"
 	"os"
@@ -40,8 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// program builds a program of this module, or the nats command line from the
-// module of tools, and returns its path.
+// program builds one of this module's programs, or the nats command line that
+// tools/go.mod names, and returns its path.
 func program(t *testing.T, name string) string {
 	t.Helper()
 	programs.mu.Lock()
@@ -50,18 +51,28 @@ func program(t *testing.T, name string) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	from := map[string][]string{
-		"relay":     {"../cmd/relay"},
-		"publisher": {"./publisher"},
-		"receiver":  {"./receiver"},
-		"nats":      {"-C", "../tools", "github.com/nats-io/natscli/nats"},
-	}[name]
-	last := len(from) - 1
-	args := append(append([]string{"build"}, from[:last]...), "-o", path, from[last])
-	if out, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v\n%s", name, err, out)
+	if name == "nats" {
+		if err := os.Symlink(goOutput(t, "../tools", "tool", "-n", "nats"), path); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
+	from := map[string]string{"relay": "cmd/relay", "publisher": "examples/publisher", "receiver": "examples/receiver"}[name]
+	goOutput(t, root, "build", "-o", path, "./"+from)
 	return path
+}
+
+// goOutput runs the go command in a folder and returns what it printed.
+func goOutput(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir, cmd.Stderr = dir, &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // running is a program that runs beside a test.

@@ -10,6 +10,7 @@ import (
 	"go/token"
 	"go/types"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -141,6 +142,61 @@ func TestREADMEGo(t *testing.T) {
 		}
 	}
 }
+
+// TestREADMEFields: the README has every field of a message, in both forms, and
+// every metric.
+func TestREADMEFields(t *testing.T) {
+	text := readme(t)
+	var forms []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (?:`(Relay-[^`]+)`|the message's body) \\|").FindAllStringSubmatch(text, -1) {
+		forms = append(forms, m[1])
+		raw := map[string]string{"headers": "Relay-Header-<Name>", "payload": ""}
+		want, own := raw[m[1]]
+		if !own {
+			want = http.CanonicalHeaderKey("relay-" + strings.ReplaceAll(m[1], "_", "-"))
+		}
+		if m[2] != want {
+			t.Errorf("the raw form of %s is %q, want %q", m[1], m[2], want)
+		}
+	}
+	if known := inCode(t, "consumer/fields.go", `(?m)^\t"([a-z_]+)":\s`); !slices.Equal(sorted(forms), known) {
+		t.Errorf("the README has the fields %v\nconsumer knows        %v", sorted(forms), known)
+	}
+	var metrics []string
+	for _, m := range regexp.MustCompile("`(relay_[a-z_]+)`").FindAllStringSubmatch(text, -1) {
+		if !slices.Contains([]string{"relay_owner", "relay_app", "relay_reader"}, m[1]) {
+			metrics = append(metrics, m[1])
+		}
+	}
+	if known := inCode(t, "admin/*.go", `"(relay_[a-z_]+)"`); !slices.Equal(sorted(metrics), known) {
+		t.Errorf("the README has the metrics %v\nadmin has                %v", sorted(metrics), known)
+	}
+}
+
+// inCode returns what a pattern's group matches in files that are no tests.
+func inCode(t *testing.T, glob, pattern string) (found []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, glob))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		code, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, m := range regexp.MustCompile(pattern).FindAllSubmatch(code, -1) {
+			found = append(found, string(m[1]))
+		}
+	}
+	return sorted(found)
+}
+
+// sorted returns the different ones of all, in order.
+func sorted(all []string) []string { return slices.Compact(slices.Sorted(slices.Values(all))) }
 
 // TestREADMELimits: the README has each limit of limits.go, and no other.
 func TestREADMELimits(t *testing.T) {

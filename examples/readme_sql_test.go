@@ -13,15 +13,24 @@ import (
 	"github.com/relaywebhooks/relay/relaytest"
 )
 
-// TestREADMEQuestions asks the audit log every question of the README, after a
-// day on which a bit of everything has happened: each has an answer.
+// TestREADMEQuestions asks the audit log every question of the README, as a
+// reader who may do nothing else, after a day on which a bit of everything has
+// happened: each has an answer.
 func TestREADMEQuestions(t *testing.T) {
 	r := relaytest.Start(t, relaytest.Options{Policy: policy.Options{
 		Circuit: policy.CircuitOptions{Failures: 3, Executions: 3, Delay: time.Hour},
 	}})
 	aDayOfRelay(t, r)
+	reader, err := r.DB.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(reader.Release)
+	if _, err := reader.Exec(t.Context(), "SET ROLE relay_reader"); err != nil {
+		t.Fatal(err)
+	}
 	for _, b := range blocks(t, "sql") {
-		rows, err := r.DB.Query(t.Context(), b.text)
+		rows, err := reader.Query(t.Context(), b.text)
 		if err != nil {
 			t.Errorf("%v: %v", b, err)
 			continue
