@@ -29,6 +29,7 @@ const printedReceiver = "127.0.0.1:8423"
 func TestREADMECommands(t *testing.T) {
 	s := newShell(t)
 	var dev *devRelay
+	var told strings.Builder
 	for _, b := range blocks(t, "sh") {
 		switch {
 		case strings.TrimSpace(b.text) == "relay dev":
@@ -42,7 +43,17 @@ func TestREADMECommands(t *testing.T) {
 			t.Fatalf("%v: nothing runs yet", b)
 		default:
 			script := strings.ReplaceAll(b.text, printedReceiver, dev.receiver)
-			t.Logf("%v:\n%s", b, s.run(b, dev.patiently()+script))
+			out := s.run(b, dev.patiently()+script)
+			t.Logf("%v:\n%s", b, out)
+			told.WriteString(out)
+		}
+	}
+	for _, want := range []string{
+		"hello-1 is failed: the only attempt failed", "(2 rows)", "order-17-paid is delivered",
+		"2 Subjects in stream WEBHOOKS_DEAD", `"state":"done","replayed":2`, " 0 fail",
+	} {
+		if !strings.Contains(told.String(), want) {
+			t.Errorf("nothing told %q", want)
 		}
 	}
 	dev.awaitIdle()
@@ -50,6 +61,9 @@ func TestREADMECommands(t *testing.T) {
 		"hello-1": "delivered", "order-17-paid": "delivered", "invoice-17": "delivered", "order-18-paid": "delivered",
 		"order-20-paid": "dead", "order-21-paid": "dead",
 	})
+	if err := dev.stop(); err != nil {
+		t.Errorf("relay dev ended with %v", err)
+	}
 }
 
 // isMake reports whether a block only calls make, or says where its results
@@ -119,7 +133,7 @@ func (s *shell) run(b block, script string) string {
 
 // devRelay is a running relay dev.
 type devRelay struct {
-	t        *testing.T
+	*running
 	receiver string // host and port
 	js       jetstream.JetStream
 	db       *pgxpool.Pool
@@ -130,14 +144,14 @@ func (s *shell) startDev() *devRelay {
 	s.t.Helper()
 	cmd := s.command(program(s.t, "relay"), "dev", "--receiver", "127.0.0.1:0")
 	cmd.Env = append(cmd.Env, "RELAY_NATS_PORT=0", "RELAY_ADMIN_ADDRESS=127.0.0.1:0")
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Cancel = func() error { return nil } // start ends it, with one signal: a second one would be its death
 	r := start(s.t, cmd)
 	server := strings.TrimSpace(r.await("  NATS "))
 	database := strings.Trim(strings.TrimSpace(r.await("  Postgres  psql ")), "'")
 	receiver, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(r.await("  receiver ")), "http://"), "/")
 	_, port, _ := strings.Cut(strings.TrimPrefix(server, "nats://"), ":")
 	s.env = append(s.env, "NATS_URL="+server, "RELAY_NATS_PORT="+port)
-	return s.observe(&devRelay{t: s.t, receiver: receiver}, server, database)
+	return s.observe(&devRelay{running: r, receiver: receiver}, server, database)
 }
 
 // observe connects to the servers of a relay dev.
