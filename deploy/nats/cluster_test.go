@@ -171,7 +171,11 @@ func freePorts(t *testing.T, n int) []int {
 			t.Fatal(err)
 		}
 		defer func() { _ = l.Close() }()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		addr, ok := l.Addr().(*net.TCPAddr)
+		if !ok {
+			t.Fatalf("no port in %v", l.Addr())
+		}
+		ports = append(ports, addr.Port)
 	}
 	return ports
 }

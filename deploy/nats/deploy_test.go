@@ -36,9 +36,11 @@ const patience = 10 * time.Second
 func setPasswords(t *testing.T) {
 	t.Helper()
 	for _, user := range []string{relayUser, provisioner, producer, operator} {
-		t.Setenv("NATS_"+strings.ToUpper(user)+"_PASSWORD", password(user))
+		t.Setenv(passwordVariable(user), password(user))
 	}
 }
+
+func passwordVariable(user string) string { return "NATS_" + strings.ToUpper(user) + "_PASSWORD" }
 
 func password(user string) string { return "secret-of-" + user }
 

@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write the JSON files from the code")
 
 // files are the JSON files by name: the streams, and the durable consumers with
 // the stream that each belongs to.
-func files() (streams map[string]any, consumers map[string]any, of map[string]string) {
+func files() (streams, consumers map[string]any, of map[string]string) {
 	streams, consumers, of = map[string]any{}, map[string]any{}, map[string]string{}
 	names := map[string]string{
 		consumer.StreamQueue: "webhooks", consumer.StreamLater: "webhooks_later", consumer.StreamDead: "webhooks_dead",

@@ -47,7 +47,7 @@ func (tr *tracer) Tracef(format string, v ...any) {
 	if len(words) < 2 || words[0] != "PUB" && words[0] != "HPUB" {
 		return
 	}
-	for _, word := range strings.Fields(who) {
+	for word := range strings.FieldsSeq(who) {
 		if strings.HasPrefix(word, "cid:") {
 			tr.mu.Lock()
 			tr.used[word] = append(tr.used[word], words[1])
