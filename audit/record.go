@@ -113,7 +113,8 @@ UPDATE relay.webhooks w SET
     unrecorded_streak = CASE WHEN made.n > 0 AND ` + takes + ` THEN 0 ELSE w.unrecorded_streak END,
     status = CASE WHEN ` + takes + ` THEN i.status ELSE w.status END,
     place = CASE WHEN ` + takes + ` THEN coalesce(NULLIF(i.place, ''), w.place) ELSE w.place END,
-    reason = CASE WHEN ` + takes + ` THEN NULLIF(i.reason, '') ELSE w.reason END,
+    reason = CASE WHEN w.claim = i.claim THEN NULLIF(i.reason, '')
+        WHEN ` + takes + ` THEN 'answered after its claim had run out' ELSE w.reason END,
     next_due = CASE WHEN ` + takes + ` THEN
         CASE WHEN i.after > 0 THEN now() + i.after * interval '1 microsecond' END ELSE w.next_due END,
     delivered_at = CASE WHEN ` + takes + ` THEN CASE WHEN i.status = 'delivered' THEN now() END ELSE w.delivered_at END,
