@@ -180,6 +180,7 @@ func TestCrashPoints(t *testing.T) {
 		"a retry recorded, not yet asleep":       {at: consumer.AfterRecord, answers: []int{500}, status: "delivered", requests: 2, responses: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newStage(t)
 			s.Receiver.Answer(c.answers...)
 			crashing := s.start(string(c.at) + ":1")
@@ -207,6 +208,7 @@ func TestCrashPoints(t *testing.T) {
 
 // C1: kill -9 in the middle of a request. The request has its row.
 func TestCrashInTheMiddleOfARequest(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	release := make(chan struct{})
 	defer close(release)
@@ -225,6 +227,7 @@ func TestCrashInTheMiddleOfARequest(t *testing.T) {
 
 // A process that dies five times over one event is not given it a sixth time.
 func TestAnEventThatKillsRelayIsPoison(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	id := s.Publish(map[string]any{"url": s.Receiver.URL})
 	for range 5 {
@@ -242,6 +245,7 @@ func TestAnEventThatKillsRelayIsPoison(t *testing.T) {
 // SIGTERM with requests under way: they are finished, recorded and
 // acknowledged, and the exit status is 0.
 func TestSIGTERMMakesNoDuplicate(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	release := make(chan struct{})
 	s.Receiver.Always(func(w http.ResponseWriter, _ *http.Request) {

@@ -106,7 +106,8 @@ func TestKillUnderLoad(t *testing.T) {
 			<-time.After(50 * time.Millisecond)
 		}
 	})
-	relays := []*process{s.start(""), s.start("")}
+	start := func() *process { return s.start("", "policy.circuit.delay=500ms") }
+	relays := []*process{start(), start()}
 
 	const n = 3_000
 	var publishing sync.WaitGroup
@@ -124,7 +125,7 @@ func TestKillUnderLoad(t *testing.T) {
 		s.awaitRequests((6*round + 1) * n / 12)
 		relays[round].kill()
 		killed++
-		relays[round] = s.start("")
+		relays[round] = start()
 		s.awaitRequests((6*round + 3) * n / 12)
 		server.kill()
 		server.start()
@@ -242,6 +243,7 @@ func (s *stage) recorded() (rows map[string]int, unrecorded int) {
 // C9: NATS dies right after a retry was put to sleep, and forgets the delay.
 // The record does not: the retry is not early.
 func TestALostDelayMakesNoEarlyRetry(t *testing.T) {
+	t.Parallel()
 	server := startNATSProcess(t)
 	s := stageOn(t, "nats://"+server.address, testdb.New(t))
 	s.Receiver.Answer(http.StatusInternalServerError)
@@ -263,6 +265,7 @@ func TestALostDelayMakesNoEarlyRetry(t *testing.T) {
 // C8: NATS dies while a request is under way. Its result is recorded and
 // acknowledged when NATS is back; nothing is sent twice.
 func TestNATSMayDieInTheMiddleOfARequest(t *testing.T) {
+	t.Parallel()
 	server := startNATSProcess(t)
 	s := stageOn(t, "nats://"+server.address, testdb.New(t))
 	release := make(chan struct{})
