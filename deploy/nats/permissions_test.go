@@ -162,6 +162,10 @@ func TestRelayRunsAndBuildsNothing(t *testing.T) {
 	o, c := connect(t, s, onlooker), connect(t, s, relayUser)
 	seed(t, o)
 	before := look(t, o)
+	changes, err := consumer.Compare(t.Context(), c.js, consumer.StreamOptions{}) // as relay doctor does
+	if refused := c.refusals(t); err != nil || len(changes) != 5 || len(refused) > 0 {
+		t.Errorf("compare: %v, %v, refused %v", changes, err, refused)
+	}
 	refusesPublish(t, c, slices.Concat(api(destroys...), api(makes...), []string{
 		"$JS.API.STREAM.PURGE.WEBHOOKS", "$JS.API.STREAM.PURGE.WEBHOOKS_DEAD", "$JS.API.STREAM.MSG.DELETE.WEBHOOKS",
 		"$JS.API.STREAM.CREATE.OTHER", "webhooks.outbound", "webhooks.outbound.orders", "relay.dead.replay", "_INBOX_operator.x",
