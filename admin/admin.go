@@ -130,7 +130,7 @@ func stop(ctx context.Context, srv *http.Server, done <-chan error) error {
 	if srv.Shutdown(ctx) != nil {
 		_ = srv.Close() // whoever still reads has had their time
 	}
-	<-done
+	<-done //nolint:errcheck // that it was closed
 	return nil
 }
 

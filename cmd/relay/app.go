@@ -129,18 +129,26 @@ func (a *app) Run(ctx context.Context) error {
 			}
 		})
 	}
-	context.AfterFunc(ctx, func() {
+	noticed := make(chan struct{})
+	unnoticed := context.AfterFunc(ctx, func() {
+		defer close(noticed)
 		a.draining.Store(true)
 		a.log.Info().AnErr("why", context.Cause(ctx)).Int("in_flight", a.consumer.Stats().InFlight).
 			Msg("relay is stopping: it finishes what is in hand")
 	})
-	a.log.Info().Str("version", version()).Str("worker", worker()).Int("slots", a.config.Consumer.Slots).
+	a.log.Info().Str("version", version()).Str("worker", worker()).Int("slots", a.consumer.Slots).
 		Msg("relay is working")
 	err := a.consumer.Run(ctx)
+	if !unnoticed() {
+		<-noticed
+	}
 	stopAfter(errStopping)
 	upkeep.Wait()
 	if p := failed.Load(); p != nil {
 		return errors.Join(*p, err)
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = nil // it was told to stop before it had begun
 	}
 	if err == nil {
 		a.log.Info().Msg("relay has stopped")

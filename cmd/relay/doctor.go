@@ -58,7 +58,7 @@ func (c *doctorCommand) Run(ctx context.Context, p *program) error {
 	}
 	var fs findings
 	fs.ok("configuration", "no faults")
-	l.findDatabase()
+	l = l.withDevDatabase()
 	if l.NATS.URL == "" && !l.NATS.Embedded {
 		l.NATS.Embedded = true
 		fs.warn("nats.url", "set nats.url, or nats.embedded, for relay run", "is not set: looking for a relay dev on this machine")

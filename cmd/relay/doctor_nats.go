@@ -109,7 +109,7 @@ func syncOf(ctx context.Context, monitor string) (always bool, every time.Durati
 	if err != nil {
 		return false, 0, fmt.Errorf("monitoring address: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	var varz struct {
 		JetStream struct {
 			Config struct {

@@ -30,7 +30,7 @@ func (c *explainCommand) Run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	l.findDatabase()
+	l = l.withDevDatabase()
 	if err := l.needs("postgres.url"); err != nil {
 		return err
 	}
@@ -65,16 +65,17 @@ func (c *explainCommand) Run(ctx context.Context, p *program) error {
 	return nil
 }
 
-// findDatabase looks for the Postgres of a relay dev that runs here, if none is
-// named.
-func (l *loaded) findDatabase() {
+// withDevDatabase names the Postgres of a relay dev that runs here, if the
+// configuration names none.
+func (l loaded) withDevDatabase() loaded {
 	dir, err := filepath.Abs(l.Postgres.Data)
 	if l.Postgres.URL != "" || l.Postgres.Data == "" || err != nil {
-		return
+		return l
 	}
 	if _, err := os.Stat(filepath.Join(dir, ".s.PGSQL.5432")); err == nil {
 		l.Postgres.URL = databaseURL("host='" + dir + "' user=relay dbname=relay")
 	}
+	return l
 }
 
 // explained is one event and all that is known about it, in the words of the

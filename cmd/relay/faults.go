@@ -15,8 +15,8 @@ type Fault struct {
 	Problem string
 }
 
-// Error returns one line, the origin first, as compilers do.
-func (f Fault) Error() string {
+// String returns one line, the origin first, as compilers do.
+func (f Fault) String() string {
 	var b strings.Builder
 	if f.Origin != "" && f.Origin != f.Key {
 		b.WriteString(f.Origin + ": ")
@@ -33,7 +33,7 @@ func (f Fault) Error() string {
 
 // Faults is all that is wrong with a configuration. As an error it has one line
 // per fault.
-type Faults []Fault
+type Faults []Fault //nolint:errname // people call them so
 
 // Error returns a heading and the faults.
 func (fs Faults) Error() string {
@@ -44,7 +44,7 @@ func (fs Faults) Error() string {
 		fmt.Fprintf(&b, "%d faults in the configuration:", len(fs))
 	}
 	for _, f := range fs {
-		b.WriteString("\n  " + f.Error())
+		b.WriteString("\n  " + f.String())
 	}
 	return b.String()
 }

@@ -22,7 +22,7 @@ func faultsOf(t *testing.T, text string, from sources) []string {
 	}
 	lines := make([]string, len(fs))
 	for i, f := range fs {
-		if lines[i] = f.Error(); from.file != "" {
+		if lines[i] = f.String(); from.file != "" {
 			lines[i] = strings.ReplaceAll(lines[i], from.file, "relay.yaml")
 		}
 	}

@@ -18,11 +18,12 @@ import (
 // wrote to standard output, and the exit status.
 func command(t *testing.T, args ...string) (stdout string, status int) {
 	t.Helper()
-	var out, errs bytes.Buffer
+	var out bytes.Buffer
+	var errs journal
 	p := &program{stdin: strings.NewReader(""), stdout: &out, stderr: &errs}
 	status = p.run(args, nil)
-	if errs.Len() > 0 {
-		t.Logf("relay %s: %s", strings.Join(args, " "), errs.String())
+	if said := errs.take(); said != "" {
+		t.Logf("relay %s: %s", strings.Join(args, " "), said)
 	}
 	return out.String(), status
 }
@@ -157,13 +158,13 @@ func TestDoctor(t *testing.T) {
 // relay run refuses what it cannot work on, and says which command mends it.
 func TestRunNeedsItsStreams(t *testing.T) {
 	server := relaytest.StartNATS(t)
-	var errs bytes.Buffer
-	p := &program{stdout: &errs, stderr: &errs}
+	var out journal
+	p := &program{stdout: &out, stderr: &out}
 	status := p.run([]string{
 		"run", "--set", "nats.url=" + server.ClientURL(), "--set", "postgres.url=" + testdb.New(t), "--set", "admin.address=127.0.0.1:0",
 	}, nil)
-	if status != exitFailed || !strings.Contains(errs.String(), "run relay init") {
-		t.Errorf("status %d: %s", status, errs.String())
+	if said := out.take(); status != exitFailed || !strings.Contains(said, "run relay init") {
+		t.Errorf("status %d: %s", status, said)
 	}
 }
 

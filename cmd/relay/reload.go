@@ -44,7 +44,7 @@ func (a *app) complain(err error) {
 		return
 	}
 	for _, f := range faults {
-		a.log.Error().Str("key", f.Key).Str("origin", f.Origin).Str("fault", f.Error()).Msg("fault in the configuration")
+		a.log.Error().Str("key", f.Key).Str("origin", f.Origin).Str("fault", f.String()).Msg("fault in the configuration")
 	}
 	a.log.Error().Int("faults", len(faults)).Msg("the configuration was not reloaded; the old one holds")
 }

@@ -48,6 +48,7 @@ func startApp(t *testing.T, config string) (r *relaytest.Relay, log *journal) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	zerolog.SetGlobalLevel(zerolog.InfoLevel) // whatever another test's program has set
 	log = &journal{}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	pool, err := withURL(l.Config, r.URL).openPool(ctx)

@@ -143,7 +143,7 @@ func (s *servers) close() {
 		s.nats.Shutdown()
 	}
 	if s.postgres != nil {
-		ctx, cancel := context.WithTimeoutCause(context.Background(), 30*time.Second, errors.New("Postgres did not stop within 30s"))
+		ctx, cancel := context.WithTimeoutCause(context.Background(), 30*time.Second, errors.New("no end within 30s"))
 		defer cancel()
 		if err := s.postgres.Stop(ctx); err != nil {
 			s.log.Warn().Err(err).Msg("stop Postgres")
