@@ -14,6 +14,13 @@ import (
 	"github.com/relaywebhooks/relay/relaytest/testdb"
 )
 
+// scene is where an event's past takes place.
+type scene struct {
+	t    *testing.T
+	l    *audit.Log
+	pool *pgxpool.Pool
+}
+
 // TestClaim walks through everything that a claim can meet.
 func TestClaim(t *testing.T) {
 	pool := connect(t, testdb.New(t))
@@ -24,8 +31,8 @@ func TestClaim(t *testing.T) {
 	replay := func(w *relay.Webhook) { w.Generation++ }
 	tests := []struct {
 		name   string
-		before func(t *testing.T, w relay.Webhook) // what happened to the event so far
-		change func(w *relay.Webhook)              // and to its message
+		before func(s scene, w relay.Webhook) // what happened to the event so far
+		change func(w *relay.Webhook)         // and to its message
 		want   relay.Claim
 		state  string
 	}{
@@ -42,13 +49,13 @@ func TestClaim(t *testing.T) {
 		},
 		{
 			name:   "claimed by a live process",
-			before: func(t *testing.T, w relay.Webhook) { grant(t, l, w) },
+			before: func(s scene, w relay.Webhook) { grant(s.t, s.l, w) },
 			want:   relay.Claim{Verdict: relay.Verdict{Action: relay.Wait, After: time.Minute, Reason: "claimed by w1"}},
 			state:  "processing at queue, generation 0, 0 attempts (0), streak 0, claimed, no time",
 		},
 		{
 			name:   "not due yet",
-			before: func(t *testing.T, w relay.Webhook) { finish(t, l, w, retry) },
+			before: func(s scene, w relay.Webhook) { finish(s.t, s.l, w, retry) },
 			want: relay.Claim{
 				Made: 1, Last: 500,
 				Verdict: relay.Verdict{Action: relay.Wait, After: time.Hour, Reason: "not due yet", Place: relay.Asleep},
@@ -57,41 +64,41 @@ func TestClaim(t *testing.T) {
 		},
 		{
 			name: "due",
-			before: func(t *testing.T, w relay.Webhook) {
-				finish(t, l, w, retry)
-				exec(t, pool, "UPDATE relay.webhooks SET next_due = now() WHERE accepted_at = $1", w.Key.Time)
+			before: func(s scene, w relay.Webhook) {
+				finish(s.t, s.l, w, retry)
+				exec(s.t, s.pool, "UPDATE relay.webhooks SET next_due = now() WHERE accepted_at = $1", w.Key.Time)
 			},
 			want:  relay.Claim{Made: 1, Last: 500, Verdict: send},
 			state: "processing at queue, generation 0, 1 attempts (1), streak 0, claimed, no time",
 		},
 		{
 			name: "due within the tolerance of two clocks",
-			before: func(t *testing.T, w relay.Webhook) {
-				finish(t, l, w, relay.Verdict{Action: relay.Retry, After: 40 * time.Millisecond, Place: relay.Asleep})
+			before: func(s scene, w relay.Webhook) {
+				finish(s.t, s.l, w, relay.Verdict{Action: relay.Retry, After: 40 * time.Millisecond, Place: relay.Asleep})
 			},
 			want:  relay.Claim{Made: 1, Last: 500, Verdict: send},
 			state: "processing at queue, generation 0, 1 attempts (1), streak 0, claimed, no time",
 		},
 		{
 			name: "deferred without a time",
-			before: func(t *testing.T, w relay.Webhook) {
-				record(t, l, w, grant(t, l, w), relay.Verdict{Action: relay.Defer, Place: relay.Parked})
+			before: func(s scene, w relay.Webhook) {
+				record(s.t, s.l, w, grant(s.t, s.l, w), relay.Verdict{Action: relay.Defer, Place: relay.Parked})
 			},
 			want:  relay.Claim{Verdict: send},
 			state: "processing at queue, generation 0, 0 attempts (0), streak 0, claimed, no time",
 		},
 		{
 			name: "delivered already",
-			before: func(t *testing.T, w relay.Webhook) {
-				finish(t, l, w, relay.Verdict{Action: relay.Delivered, Place: relay.Gone})
+			before: func(s scene, w relay.Webhook) {
+				finish(s.t, s.l, w, relay.Verdict{Action: relay.Delivered, Place: relay.Gone})
 			},
 			want:  relay.Claim{Made: 1, Last: 200, Verdict: relay.Verdict{Action: relay.Delivered, Place: relay.Gone}},
 			state: "delivered at gone, generation 0, 1 attempts (1), streak 0, free, no time",
 		},
 		{
 			name: "failed already",
-			before: func(t *testing.T, w relay.Webhook) {
-				finish(t, l, w, relay.Verdict{Action: relay.Failed, Reason: "used up", Place: relay.DeadLetters})
+			before: func(s scene, w relay.Webhook) {
+				finish(s.t, s.l, w, relay.Verdict{Action: relay.Failed, Reason: "used up", Place: relay.DeadLetters})
 			},
 			want: relay.Claim{Made: 1, Last: 500, Verdict: relay.Verdict{
 				Action: relay.Failed, Reason: "used up", Place: relay.DeadLetters,
@@ -100,8 +107,8 @@ func TestClaim(t *testing.T) {
 		},
 		{
 			name: "dead already",
-			before: func(t *testing.T, w relay.Webhook) {
-				finish(t, l, w, relay.Verdict{Action: relay.Dead, Reason: "410", Place: relay.DeadLetters})
+			before: func(s scene, w relay.Webhook) {
+				finish(s.t, s.l, w, relay.Verdict{Action: relay.Dead, Reason: "410", Place: relay.DeadLetters})
 			},
 			want: relay.Claim{Made: 1, Last: 500, Verdict: relay.Verdict{
 				Action: relay.Dead, Reason: "410", Place: relay.DeadLetters,
@@ -110,8 +117,8 @@ func TestClaim(t *testing.T) {
 		},
 		{
 			name: "replay of a dead one",
-			before: func(t *testing.T, w relay.Webhook) {
-				finish(t, l, w, relay.Verdict{Action: relay.Dead, Reason: "410", Place: relay.DeadLetters})
+			before: func(s scene, w relay.Webhook) {
+				finish(s.t, s.l, w, relay.Verdict{Action: relay.Dead, Reason: "410", Place: relay.DeadLetters})
 			},
 			change: replay,
 			want:   relay.Claim{Last: 500, Verdict: send},
@@ -119,8 +126,8 @@ func TestClaim(t *testing.T) {
 		},
 		{
 			name: "replay of a delivered one",
-			before: func(t *testing.T, w relay.Webhook) {
-				finish(t, l, w, relay.Verdict{Action: relay.Delivered, Place: relay.Gone})
+			before: func(s scene, w relay.Webhook) {
+				finish(s.t, s.l, w, relay.Verdict{Action: relay.Delivered, Place: relay.Gone})
 			},
 			change: replay,
 			want:   relay.Claim{Last: 200, Verdict: send},
@@ -128,23 +135,23 @@ func TestClaim(t *testing.T) {
 		},
 		{
 			name:   "replay of one that waits",
-			before: func(t *testing.T, w relay.Webhook) { finish(t, l, w, retry) },
+			before: func(s scene, w relay.Webhook) { finish(s.t, s.l, w, retry) },
 			change: replay,
 			want:   relay.Claim{Last: 500, Verdict: send},
 			state:  "processing at queue, generation 1, 1 attempts (0), streak 0, claimed, no time",
 		},
 		{
 			name:   "replay while an attempt is under way",
-			before: func(t *testing.T, w relay.Webhook) { grant(t, l, w) },
+			before: func(s scene, w relay.Webhook) { grant(s.t, s.l, w) },
 			change: replay,
 			want:   relay.Claim{Verdict: relay.Verdict{Action: relay.Wait, After: time.Minute, Reason: "claimed by w1"}},
 			state:  "processing at queue, generation 0, 0 attempts (0), streak 0, claimed, no time",
 		},
 		{
 			name: "replay after a claim without a record",
-			before: func(t *testing.T, w relay.Webhook) {
-				grant(t, l, w)
-				expire(t, pool)
+			before: func(s scene, w relay.Webhook) {
+				grant(s.t, s.l, w)
+				expire(s.t, s.pool)
 			},
 			change: replay,
 			want:   relay.Claim{Verdict: send},
@@ -152,9 +159,9 @@ func TestClaim(t *testing.T) {
 		},
 		{
 			name: "older than a replay",
-			before: func(t *testing.T, w relay.Webhook) {
+			before: func(s scene, w relay.Webhook) {
 				w.Generation = 2
-				grant(t, l, w)
+				grant(s.t, s.l, w)
 			},
 			want: relay.Claim{Verdict: relay.Verdict{
 				Action: relay.Superseded, Reason: "replayed meanwhile: generation 2 is on its way",
@@ -163,9 +170,9 @@ func TestClaim(t *testing.T) {
 		},
 		{
 			name: "left-over claim",
-			before: func(t *testing.T, w relay.Webhook) {
-				grant(t, l, w)
-				expire(t, pool)
+			before: func(s scene, w relay.Webhook) {
+				grant(s.t, s.l, w)
+				expire(s.t, s.pool)
 			},
 			want:  relay.Claim{Verdict: send},
 			state: "processing at queue, generation 0, 0 attempts (0), streak 1, claimed, no time",
@@ -175,7 +182,7 @@ func TestClaim(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			w := event()
 			if test.before != nil {
-				test.before(t, w)
+				test.before(scene{t, l, pool}, w)
 			}
 			if test.change != nil {
 				test.change(&w)

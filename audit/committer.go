@@ -16,13 +16,14 @@ const maxBatchBytes = 8 << 20
 
 // call is one caller's request and, when it is answered, the answer.
 type call[T, R any] struct {
-	key    relay.Key
-	weight int // bytes
-	in     T
-	out    R
-	err    error
-	done   chan struct{}
-	ended  atomic.Bool // answered, or its caller has left: whichever came first
+	key     relay.Key
+	weight  int // bytes
+	in      T
+	reduced bool // in was refused, and nothing foreign is left in it
+	out     R
+	err     error
+	done    chan struct{}
+	ended   atomic.Bool // answered, or its caller has left: whichever came first
 }
 
 // committer writes the requests of many callers in batches: what queued while

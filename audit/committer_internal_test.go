@@ -131,7 +131,7 @@ func TestRepeatedUntilCommitted(t *testing.T) {
 
 func TestHealthTellsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(Options{}, func(ctx context.Context, _ []*call[int, int]) error {
+		f := newFake(Options{}, func(context.Context, []*call[int, int]) error {
 			return &pgconn.PgError{Code: "57P03", Message: "the database system is starting up"}
 		})
 		ctx, giveUp := context.WithTimeout(t.Context(), time.Minute)

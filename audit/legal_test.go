@@ -23,6 +23,7 @@ type facts struct {
 // terminal status in the generation of w, or "". A terminal status never
 // changes within a generation.
 func requireLegal(t *testing.T, rt *rapid.T, pool *pgxpool.Pool, w relay.Webhook, ended string) string {
+	t.Helper()
 	rows, err := pool.Query(t.Context(), `
 		SELECT status, generation, attempts,
 			(SELECT count(*) FROM relay.attempts a WHERE a.accepted_at = w.accepted_at AND a.seq = w.seq AND kind <> 'unrecorded') AS rows,

@@ -65,7 +65,6 @@ func misconfigured(err error) bool {
 // settle writes a batch, whatever it takes, and leaves each call with its out
 // or its err.
 func (c *committer[T, R]) settle(work context.Context, batch []*call[T, R]) {
-	reduced := false
 	for wait := minBackoff; ; wait = min(2*wait, maxBackoff) {
 		err := c.try(work, batch)
 		switch judge(err) {
@@ -73,24 +72,10 @@ func (c *committer[T, R]) settle(work context.Context, batch []*call[T, R]) {
 			c.log.health.recovered(c.kind, &c.log.o.Logger)
 			return
 		case refused:
-			if len(batch) > 1 {
-				c.settle(work, batch[:len(batch)/2])
-				c.settle(work, batch[len(batch)/2:])
-				return
-			}
-			if reduced {
-				batch[0].err = fmt.Errorf("%w: %w", ErrRefused, err)
-				return
-			}
-			reduced = true
-			c.log.o.Logger.Error().Err(err).Str("event", batch[0].key.String()).Str("kind", c.kind).
-				Msg("Postgres refused a row; it is stored without the foreign bytes")
-			c.reduce(&batch[0].in, err)
-			continue
+			c.divide(work, batch, err)
+			return
 		case noPartition:
-			if err = c.log.ensureDays(work, days(batch)); err == nil && wait == minBackoff {
-				continue
-			}
+			err = c.log.ensureDays(work, days(batch))
 		case overtaken:
 			err = nil
 		case away:
@@ -105,6 +90,26 @@ func (c *committer[T, R]) settle(work context.Context, batch []*call[T, R]) {
 			return
 		}
 	}
+}
+
+// divide settles a batch that was refused: in halves, until the row is found
+// that Postgres does not take, and that one without its foreign bytes.
+func (c *committer[T, R]) divide(work context.Context, batch []*call[T, R], err error) {
+	if half := len(batch) / 2; half > 0 {
+		c.settle(work, batch[:half])
+		c.settle(work, batch[half:])
+		return
+	}
+	q := batch[0]
+	if q.reduced {
+		q.err = fmt.Errorf("%w: %w", ErrRefused, err)
+		return
+	}
+	q.reduced = true
+	c.log.o.Logger.Error().Err(err).Str("event", q.key.String()).Str("kind", c.kind).
+		Msg("Postgres refused a row; it is stored without the foreign bytes")
+	c.reduce(&q.in, err)
+	c.settle(work, batch)
 }
 
 func (c *committer[T, R]) try(work context.Context, batch []*call[T, R]) error {

@@ -106,7 +106,7 @@ func cleanJSON(v any) any {
 }
 
 // clamp makes a number fit for an integer column.
-func clamp(n int) int32 { return int32(min(max(n, math.MinInt32), math.MaxInt32)) } //nolint:gosec // clamped
+func clamp(n int) int32 { return int32(min(max(n, math.MinInt32), math.MaxInt32)) }
 
 func sqlState(err error) string {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {

@@ -119,7 +119,7 @@ func (r *replays) replay(req micro.Request) {
 	text := strings.TrimSpace(string(req.Data()))
 	s, err := r.parse(r.ctx, text)
 	if err != nil {
-		_ = req.Error("400", err.Error(), nil)
+		_ = req.Error("400", err.Error(), []byte(err.Error())) // also for those who see the body alone
 		return
 	}
 	job := r.start(text, s)
