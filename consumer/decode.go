@@ -166,7 +166,7 @@ func (r *reading) check(m meta, expiresAfter time.Duration) {
 	}
 	if w.URL != "" {
 		if _, err := relay.CheckURL(w.URL); err != nil {
-			r.fault("url", "%v", err)
+			r.fault("url", "%s", strings.TrimPrefix(err.Error(), "URL: "))
 		}
 	}
 	if w.ScheduledAt.After(accepted.Add(relay.MaxScheduleAhead)) {

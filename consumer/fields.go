@@ -154,7 +154,7 @@ func (r *reading) addHeaders(name string, values []string) {
 	}
 	for _, v := range values {
 		if err := relay.CheckRequestHeader(name, v); err != nil {
-			r.fault("header "+clip(name), "%v", err)
+			r.faults = append(r.faults, err)
 			continue
 		}
 		r.w.Header.Add(name, v)

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,18 +28,7 @@ const (
 )
 
 // crashBinary is built once for all tests of this package.
-var crashBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "relay-crash-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "relay")
-	out, err := exec.Command("go", "build", "-tags", "crash", "-o", path, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build relay: %w\n%s", err, out)
-	}
-	return path, nil
-})
+var crashBinary = sync.OnceValues(func() (string, error) { return buildBinary("relay", "-tags", "crash", ".") })
 
 // stage is what stands around the processes under test: servers, a receiver,
 // and an observer of the audit log.
@@ -84,7 +72,7 @@ func (s *stage) start(crashAt string, set ...string) *process {
 	}
 	args := []string{"run"}
 	for _, kv := range append([]string{
-		"nats.url=" + s.natsURL, "postgres.url=" + s.Relay.URL, "delivery.allow=127.0.0.0/8", "delivery.ports=" + receiver.Port(),
+		"nats.url=" + s.natsURL, "postgres.url=" + s.URL, "delivery.allow=127.0.0.0/8", "delivery.ports=" + receiver.Port(),
 		"delivery.timeout=" + crashTimeout.String(), "delivery.connect_timeout=" + crashTimeout.String(),
 		"consumer.ack_wait=" + crashAckWait.String(), "consumer.sweep=500ms", "policy.schedule=100ms,200ms,400ms,800ms",
 		"policy.jitter=0", "admin.address=127.0.0.1:0", "log.format=json",

@@ -25,16 +25,7 @@ import (
 // natsBinary is the real nats-server, built once from the module that relay
 // embeds.
 var natsBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "relay-nats-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "nats-server")
-	out, err := exec.Command("go", "build", "-o", path, "github.com/nats-io/nats-server/v2").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build nats-server: %w\n%s", err, out)
-	}
-	return path, nil
+	return buildBinary("nats-server", "github.com/nats-io/nats-server/v2")
 })
 
 // natsProcess is a NATS server that can be killed and started again on what it
@@ -99,7 +90,7 @@ func TestKillUnderLoad(t *testing.T) {
 	server, db := startNATSProcess(t), testdb.Server(t)
 	s := stageOn(t, "nats://"+server.address, db.URL())
 	s.Receiver.Always(func(w http.ResponseWriter, _ *http.Request) {
-		switch rand.IntN(10) { //nolint:gosec // a load, not a secret
+		switch rand.IntN(10) {
 		case 0:
 			w.WriteHeader(http.StatusInternalServerError)
 		case 1:
