@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -22,8 +23,8 @@ func BenchmarkClaimAndRecord(b *testing.B) {
 				batches.Add(1)
 				rows.Add(int64(n))
 			}})
-			body := make([]byte, 1024)
-			work := make(chan struct{})
+			body := order(1024)
+			work := make(chan struct{}, callers)
 			var wg sync.WaitGroup
 			for i := range callers {
 				wg.Go(func() {
@@ -50,4 +51,13 @@ func BenchmarkClaimAndRecord(b *testing.B) {
 			b.ReportMetric(float64(rows.Load())/float64(max(batches.Load(), 1)), "rows/batch")
 		})
 	}
+}
+
+// order is JSON of about n bytes, as little alike itself as orders are.
+func order(n int) []byte {
+	b := []byte(`{"items":[`)
+	for i := 0; len(b) < n-2; i++ {
+		b = fmt.Appendf(b, `{"sku":%q,"price":%d},`, rand.Text()[:8], i*i*37%9973)
+	}
+	return append(b[:len(b)-1], `]}`...)
 }

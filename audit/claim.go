@@ -35,8 +35,7 @@ FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::text[])
     AS i (tenant, key, accepted_at, seq, webhook_id)
 WHERE NOT EXISTS (
     SELECT FROM relay.webhooks w
-    WHERE w.accepted_at >= i.accepted_at AND w.accepted_at <= i.accepted_at
-      AND w.seq >= i.seq AND w.seq <= i.seq AND w.status IN ('delivered', 'failed', 'dead'))
+    WHERE ` + sameEvent + ` AND w.status IN ('delivered', 'failed', 'dead'))
 ORDER BY i.tenant, i.key
 ON CONFLICT DO NOTHING`
 

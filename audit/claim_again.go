@@ -14,18 +14,21 @@ import (
 // errAgain asks for a batch to be repeated at once.
 var errAgain = errors.New("an idempotency key changed hands")
 
-// lockWebhooks reads and locks the rows of known events. The join is written
-// with inequalities because they leave the planner nothing but a look-up by
-// key for each event; $3 and $4 keep the days that are not asked for out of it.
+// sameEvent joins the keys i with their rows w. It is written with inequalities
+// because they leave the planner nothing but a look-up by key for each event.
+// An equation it may turn into a hash join over a whole day, which looks cheap
+// every night when the day is young, and is kept when it has grown.
+const sameEvent = `w.accepted_at >= i.accepted_at AND w.accepted_at <= i.accepted_at
+    AND w.seq >= i.seq AND w.seq <= i.seq`
+
+// lockWebhooks reads and locks the rows of known events.
 const lockWebhooks = `
 SELECT i.n, w.generation, w.status, w.place, coalesce(w.reason, ''), w.generation_attempts, coalesce(w.last_status, 0),
     w.unrecorded_streak, w.claim, coalesce(w.claimed_by, ''),
     coalesce((extract(epoch FROM w.claimed_until - now()) * 1000000)::bigint, 0),
     coalesce((extract(epoch FROM w.next_due - now()) * 1000000)::bigint, 0)
 FROM unnest($1::timestamptz[], $2::bigint[]) WITH ORDINALITY AS i (accepted_at, seq, n)
-JOIN relay.webhooks w ON w.accepted_at >= i.accepted_at AND w.accepted_at <= i.accepted_at
-    AND w.seq >= i.seq AND w.seq <= i.seq
-WHERE w.accepted_at >= $3 AND w.accepted_at <= $4
+JOIN relay.webhooks w ON ` + sameEvent + `
 ORDER BY w.accepted_at, w.seq
 FOR UPDATE OF w`
 
@@ -48,11 +51,10 @@ UPDATE relay.webhooks w SET
     claimed_by = CASE WHEN NOT i.dead THEN $1 END,
     claimed_until = CASE WHEN NOT i.dead THEN now() + $2::bigint * interval '1 microsecond' END,
     updated_at = now()
-FROM unnest($5::timestamptz[], $6::bigint[], $7::integer[], $8::boolean[], $9::boolean[], $10::text[], $11::text[],
-        $12::integer[], $13::uuid[], $14::integer[], $15::timestamptz[])
+FROM unnest($3::timestamptz[], $4::bigint[], $5::integer[], $6::boolean[], $7::boolean[], $8::text[], $9::text[],
+        $10::integer[], $11::uuid[], $12::integer[], $13::timestamptz[])
     AS i (accepted_at, seq, generation, fresh, dead, place, reason, streak, claim, max_attempts, expires_at)
-WHERE w.accepted_at >= i.accepted_at AND w.accepted_at <= i.accepted_at AND w.seq >= i.seq AND w.seq <= i.seq
-    AND w.accepted_at >= $3 AND w.accepted_at <= $4`
+WHERE ` + sameEvent
 
 // insertUnrecorded stores the attempts that a process claimed and never
 // recorded. They begin when they were claimed, which their ids tell.
@@ -70,8 +72,7 @@ ON CONFLICT DO NOTHING`
 const deleteHolders = `
 DELETE FROM relay.idempotency h
 USING unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[]) AS i (tenant, key, accepted_at, seq)
-JOIN relay.webhooks w ON w.accepted_at >= i.accepted_at AND w.accepted_at <= i.accepted_at
-    AND w.seq >= i.seq AND w.seq <= i.seq AND w.status IN ('failed', 'dead')
+JOIN relay.webhooks w ON ` + sameEvent + ` AND w.status IN ('failed', 'dead')
 WHERE h.tenant >= i.tenant AND h.tenant <= i.tenant AND h.key >= i.key AND h.key <= i.key
     AND h.accepted_at = i.accepted_at AND h.seq = i.seq`
 
@@ -84,7 +85,7 @@ func (l *Log) claimAgain(ctx context.Context, calls []*call[claiming, relay.Clai
 			return err
 		}
 		b := &pgx.Batch{}
-		u := newClaimUpdate(calls)
+		u := &claimUpdate{}
 		for i, q := range calls {
 			r, ok := rows[i]
 			if !ok {
@@ -105,7 +106,7 @@ func (l *Log) claimAgain(ctx context.Context, calls []*call[claiming, relay.Clai
 // lockRows returns the rows of events by their index in calls.
 func lockRows(ctx context.Context, tx pgx.Tx, calls []*call[claiming, relay.Claim]) (map[int]row, error) {
 	at, seq := keyColumns(calls)
-	found, err := tx.Query(ctx, lockWebhooks, at, seq, at[0], at[len(at)-1])
+	found, err := tx.Query(ctx, lockWebhooks, at, seq)
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +134,6 @@ func lockRows(ctx context.Context, tx pgx.Tx, calls []*call[claiming, relay.Clai
 
 // claimUpdate gathers what the decisions of a batch write, by column.
 type claimUpdate struct {
-	first, last time.Time
-
 	at, expires              []time.Time
 	seq                      []int64
 	generation, streak, most []int32
@@ -149,10 +148,6 @@ type claimUpdate struct {
 	lostWorker, lostEndpoint   []string
 
 	freed holders
-}
-
-func newClaimUpdate(calls []*call[claiming, relay.Claim]) *claimUpdate {
-	return &claimUpdate{first: calls[0].key.Time, last: calls[len(calls)-1].key.Time}
 }
 
 func (u *claimUpdate) add(q *call[claiming, relay.Claim], r row, d decision) {
@@ -181,7 +176,7 @@ func (u *claimUpdate) add(q *call[claiming, relay.Claim], r row, d decision) {
 
 func (u *claimUpdate) queue(b *pgx.Batch, l *Log) {
 	if len(u.at) > 0 {
-		b.Queue(updateClaimed, l.o.Worker, l.o.Lease.Microseconds(), u.first, u.last,
+		b.Queue(updateClaimed, l.o.Worker, l.o.Lease.Microseconds(),
 			u.at, u.seq, u.generation, u.fresh, u.dead, u.place, u.reason, u.streak, u.claim, u.most, u.expires)
 	}
 	if len(u.lostAt) > 0 {

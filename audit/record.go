@@ -68,6 +68,10 @@ const takes = `(w.claim = i.claim OR (i.status = 'delivered' AND w.generation = 
 // really inserted: repeated, it inserts none and counts none. An event whose
 // record was written before matches nothing and is not returned.
 //
+// The counts are grouped rather than joined, and the events looked up by
+// inequalities (see sameEvent), so that no plan that was made for few rows is a
+// bad one for many.
+//
 // The endpoints come last, in the order of their keys: every relay process
 // writes the same few rows.
 const insertRecords = `
@@ -78,26 +82,35 @@ WITH a AS (
     SELECT t.accepted_at, t.seq, t.attempt_id, t.generation, t.number, t.kind, t.success, t.started_at,
         t.duration_ms, NULLIF(t.status, 0), NULLIF(t.headers, '')::jsonb, t.body, t.truncated,
         NULLIF(t.class, ''), NULLIF(t.err, ''), $1, t.endpoint_key
-    FROM unnest($4::timestamptz[], $5::bigint[], $6::uuid[], $7::integer[], $8::integer[], $9::text[], $10::boolean[],
-            $11::timestamptz[], $12::float8[], $13::integer[], $14::text[], $15::bytea[], $16::boolean[],
-            $17::text[], $18::text[], $19::text[])
+    FROM unnest($2::timestamptz[], $3::bigint[], $4::uuid[], $5::integer[], $6::integer[], $7::text[], $8::boolean[],
+            $9::timestamptz[], $10::float8[], $11::integer[], $12::text[], $13::bytea[], $14::boolean[],
+            $15::text[], $16::text[], $17::text[])
         AS t (accepted_at, seq, attempt_id, generation, number, kind, success, started_at,
             duration_ms, status, headers, body, truncated, class, err, endpoint_key)
     ON CONFLICT DO NOTHING
     RETURNING accepted_at, seq, kind, success, started_at, endpoint_key
 ), made AS (
-    SELECT accepted_at, seq, count(*)::integer AS n FROM a WHERE kind <> 'unrecorded' GROUP BY accepted_at, seq
+    SELECT array_agg(made ORDER BY n) AS counts FROM (
+        SELECT min(n) AS n, count(*)::integer - 1 AS made FROM (
+            SELECT accepted_at, seq, n FROM unnest($22::timestamptz[], $23::bigint[]) WITH ORDINALITY AS i (accepted_at, seq, n)
+            UNION ALL
+            SELECT accepted_at, seq, NULL FROM a WHERE kind <> 'unrecorded'
+        ) both_sides GROUP BY accepted_at, seq
+    ) per_event
 ), called AS (
     INSERT INTO relay.endpoints AS e (endpoint_key, url, host, name,
         success_count, failure_count, last_success_at, last_failure_at)
-    SELECT p.key, p.url, p.host, NULLIF(p.name, ''), c.good, c.bad, c.last_good, c.last_bad
+    SELECT key, max(url), max(host), NULLIF(max(name), ''),
+        count(*) FILTER (WHERE success), count(*) FILTER (WHERE NOT success),
+        max(started_at) FILTER (WHERE success), max(started_at) FILTER (WHERE NOT success)
     FROM (
-        SELECT endpoint_key, count(*) FILTER (WHERE success) AS good, count(*) FILTER (WHERE NOT success) AS bad,
-            max(started_at) FILTER (WHERE success) AS last_good, max(started_at) FILTER (WHERE NOT success) AS last_bad
-        FROM a WHERE kind <> 'unrecorded' GROUP BY endpoint_key
-    ) c
-    JOIN unnest($20::text[], $21::text[], $22::text[], $23::text[]) AS p (key, url, host, name) ON p.key = c.endpoint_key
-    ORDER BY p.key
+        SELECT p.*, NULL::boolean AS success, NULL::timestamptz AS started_at
+        FROM unnest($18::text[], $19::text[], $20::text[], $21::text[]) AS p (key, url, host, name)
+        UNION ALL
+        SELECT endpoint_key, NULL, NULL, NULL, success, started_at FROM a WHERE kind <> 'unrecorded'
+    ) both_sides
+    GROUP BY key HAVING count(success) > 0
+    ORDER BY key
     ON CONFLICT (endpoint_key) DO UPDATE SET
         name = coalesce(excluded.name, e.name),
         success_count = e.success_count + excluded.success_count,
@@ -107,10 +120,10 @@ WITH a AS (
         updated_at = now()
 )
 UPDATE relay.webhooks w SET
-    attempts = w.attempts + coalesce(made.n, 0),
-    generation_attempts = w.generation_attempts + CASE WHEN w.generation = i.generation THEN coalesce(made.n, 0) ELSE 0 END,
-    last_status = CASE WHEN made.n > 0 THEN NULLIF(i.last_status, 0) ELSE w.last_status END,
-    unrecorded_streak = CASE WHEN made.n > 0 AND ` + takes + ` THEN 0 ELSE w.unrecorded_streak END,
+    attempts = w.attempts + i.made,
+    generation_attempts = w.generation_attempts + CASE WHEN w.generation = i.generation THEN i.made ELSE 0 END,
+    last_status = CASE WHEN i.made > 0 THEN NULLIF(i.last_status, 0) ELSE w.last_status END,
+    unrecorded_streak = CASE WHEN i.made > 0 AND ` + takes + ` THEN 0 ELSE w.unrecorded_streak END,
     status = CASE WHEN ` + takes + ` THEN i.status ELSE w.status END,
     place = CASE WHEN ` + takes + ` THEN coalesce(NULLIF(i.place, ''), w.place) ELSE w.place END,
     reason = CASE WHEN w.claim = i.claim THEN NULLIF(i.reason, '')
@@ -124,22 +137,17 @@ UPDATE relay.webhooks w SET
     claimed_until = CASE WHEN ` + takes + ` THEN NULL ELSE w.claimed_until END,
     claim = CASE WHEN ` + takes + ` THEN NULL ELSE w.claim END,
     updated_at = now()
-FROM unnest($24::timestamptz[], $25::bigint[], $26::integer[], $27::uuid[], $28::text[], $29::text[], $30::text[],
-        $31::bigint[], $32::integer[])
-    WITH ORDINALITY AS i (accepted_at, seq, generation, claim, status, place, reason, after, last_status, n)
-    LEFT JOIN made ON made.accepted_at = i.accepted_at AND made.seq = i.seq
-WHERE w.accepted_at >= i.accepted_at AND w.accepted_at <= i.accepted_at AND w.seq >= i.seq AND w.seq <= i.seq
-    AND w.accepted_at >= $2 AND w.accepted_at <= $3
-    AND (made.n > 0 OR ` + takes + `)
+FROM unnest($22::timestamptz[], $23::bigint[], $24::integer[], $25::uuid[], $26::text[], $27::text[], $28::text[],
+        $29::bigint[], $30::integer[], (SELECT counts FROM made))
+    WITH ORDINALITY AS i (accepted_at, seq, generation, claim, status, place, reason, after, last_status, made, n)
+WHERE ` + sameEvent + ` AND (i.made > 0 OR ` + takes + `)
 RETURNING i.n, w.last_claim IS NOT DISTINCT FROM i.claim, w.status, w.generation, w.place, coalesce(w.reason, '')`
 
 // selectRecorded reads what became of events whose record changed nothing.
 const selectRecorded = `
 SELECT i.n, w.last_claim IS NOT DISTINCT FROM i.claim, w.status, w.generation, w.place, coalesce(w.reason, '')
 FROM unnest($1::timestamptz[], $2::bigint[], $3::uuid[]) WITH ORDINALITY AS i (accepted_at, seq, claim, n)
-JOIN relay.webhooks w ON w.accepted_at >= i.accepted_at AND w.accepted_at <= i.accepted_at
-    AND w.seq >= i.seq AND w.seq <= i.seq
-WHERE w.accepted_at >= $4 AND w.accepted_at <= $5`
+JOIN relay.webhooks w ON ` + sameEvent
 
 // outcome is an event after a record.
 type outcome struct {
@@ -196,7 +204,7 @@ func (l *Log) lookUp(ctx context.Context, rest []*call[recording, relay.Verdict]
 	for i, q := range rest {
 		claims[i] = q.in.claim.ID
 	}
-	b.Queue(selectRecorded, at, seq, claims, at[0], at[len(at)-1])
+	b.Queue(selectRecorded, at, seq, claims)
 	outcomes, err := l.outcomes(ctx, b, len(rest))
 	if err != nil {
 		return err

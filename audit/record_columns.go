@@ -21,9 +21,8 @@ func keyColumns[T, R any](batch []*call[T, R]) (at []time.Time, seq []int64) {
 
 // recordColumns returns the parameters of insertRecords.
 func (l *Log) recordColumns(batch []*call[recording, relay.Verdict]) []any {
-	n := len(batch)
 	at, seq := keyColumns(batch)
-	args := append(make([]any, 0, 32), l.o.Worker, at[0], at[n-1])
+	args := append(make([]any, 0, 30), l.o.Worker)
 	args = append(args, attemptColumns(batch)...)
 	args = append(args, endpointColumns(batch)...)
 	return append(args, append([]any{at, seq}, verdictColumns(batch)...)...)
