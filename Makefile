@@ -16,8 +16,8 @@ help: ## list these targets
 check: fmt lint test ## format, lint and test: the one to run before a commit
 
 .PHONY: demo
-demo: postgres ## watch relay work: publish, deliver, retry, dead-letter, replay
-	$(GO) run ./cmd/relay dev --demo
+demo: postgres $(NATS) ## watch relay work: publish, deliver, retry, dead-letter, replay
+	PATH="$(CURDIR)/bin:$$PATH" $(GO) run ./cmd/relay dev --demo
 
 .PHONY: test
 test: postgres $(NATS) ## run all tests, on a real NATS and a real Postgres

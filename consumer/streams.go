@@ -68,6 +68,8 @@ func StreamConfigs(o StreamOptions) []jetstream.StreamConfig {
 			Duplicates:  2 * time.Minute,
 			Replicas:    o.Replicas,
 			AllowDirect: true,
+			// With sync_interval always, a batch is how a bulk publish is fast.
+			AllowAtomicPublish: true,
 		},
 		{
 			Name:        StreamLater,

@@ -106,6 +106,16 @@ func (a *app) checks() map[string]func(context.Context) error {
 	}
 }
 
+// announce says that relay works, once it does.
+func (a *app) announce(ctx context.Context) {
+	select {
+	case <-a.consumer.Ready():
+		a.log.Info().Str("version", version()).Str("worker", worker()).Int("slots", a.consumer.Slots).
+			Msg("relay is working")
+	case <-ctx.Done():
+	}
+}
+
 // errStopping is why a part of relay is told to end.
 var errStopping = errors.New("relay is stopping")
 
@@ -136,8 +146,7 @@ func (a *app) Run(ctx context.Context) error {
 		a.log.Info().AnErr("why", context.Cause(ctx)).Int("in_flight", a.consumer.Stats().InFlight).
 			Msg("relay is stopping: it finishes what is in hand")
 	})
-	a.log.Info().Str("version", version()).Str("worker", worker()).Int("slots", a.consumer.Slots).
-		Msg("relay is working")
+	upkeep.Go(func() { a.announce(after) })
 	err := a.consumer.Run(ctx)
 	if !unnoticed() {
 		<-noticed

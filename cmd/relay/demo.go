@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"sync"
 	"time"
 
@@ -51,7 +52,10 @@ func demo(ctx context.Context, p *program) (err error) {
 	if err := s.openDev(ctx, &l); err != nil {
 		return err
 	}
-	t.conn, t.pool = s.conn, s.pool
+	t.conn, t.pool, t.server = s.conn, s.pool, s.nats.ClientURL()
+	if t.nats, err = exec.LookPath("nats"); err != nil {
+		t.say("The nats command line is not installed: what it would do is done over the Go library. make demo brings it.")
+	}
 	return t.during(ctx, s, l)
 }
 
@@ -150,6 +154,8 @@ type teller struct {
 	out io.Writer
 
 	conn     *nats.Conn
+	nats     string // the nats command line, "" where there is none
+	server   string // where it finds the server
 	pool     querier
 	receiver *devReceiver
 	events   chan *nats.Msg

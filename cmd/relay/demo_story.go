@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os/exec"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,7 +23,7 @@ type querier interface {
 // tell is the story.
 func (t *teller) tell(ctx context.Context) error {
 	for _, chapter := range []func(context.Context) error{
-		t.delivery, t.retries, t.outage, t.deadLetter, t.record,
+		t.delivery, t.retries, t.outage, t.deadLetter, t.invalid, t.record,
 	} {
 		if err := chapter(ctx); err != nil {
 			return err
@@ -36,11 +38,44 @@ func (t *teller) chapter(title string) { t.say("\n── %s\n", title) }
 // publish publishes an envelope as any NATS client would, and shows how.
 func (t *teller) publish(ctx context.Context, id, path, more string) error {
 	envelope := fmt.Sprintf(`{"id": %q, "url": "%s%s", "payload": {"order": %q}%s}`, id, t.receiver.URL, path, id, more)
-	t.say("  $ nats pub -J %s '%s'", consumer.SubjectOutbound, envelope)
+	return t.pub(ctx, envelope)
+}
+
+// pub publishes a message with the nats command line.
+func (t *teller) pub(ctx context.Context, body string) error {
+	t.say("  $ nats pub -J %s '%s'", consumer.SubjectOutbound, body)
+	if t.nats != "" {
+		_, err := t.command(ctx, "pub", "-J", "--no-templates", consumer.SubjectOutbound, body)
+		return err
+	}
 	msg := nats.NewMsg(consumer.SubjectOutbound)
-	msg.Data = []byte(envelope)
+	msg.Data = []byte(body)
 	_, err := publish(ctx, t.conn, msg)
 	return err
+}
+
+// command runs the nats command line, as a person would in a terminal.
+func (t *teller) command(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, t.nats, append([]string{"--server", t.server}, args...)...).CombinedOutput() //nolint:gosec // the machine's own nats
+	if err != nil {
+		return "", fmt.Errorf("nats %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// replay asks relay to bring letters back.
+func (t *teller) replay(ctx context.Context, which string) (job consumer.Job, err error) {
+	if t.nats == "" {
+		return ask(ctx, t.conn, consumer.SubjectReplay, which)
+	}
+	answer, err := t.command(ctx, "req", "--raw", consumer.SubjectReplay, which)
+	if err != nil {
+		return job, err
+	}
+	if err := json.Unmarshal([]byte(answer), &job); err != nil {
+		return job, fmt.Errorf("nats req %s %s: %w: %s", consumer.SubjectReplay, which, err, answer)
+	}
+	return job, nil
 }
 
 // is ends a wait at a webhook's event.
@@ -113,7 +148,7 @@ func (t *teller) deadLetter(ctx context.Context) error {
 	t.receiver.heal("bank")
 	t.say("  $ nats req %s all", consumer.SubjectReplay)
 	for { // the letter is laid down just after it is told
-		job, err := ask(ctx, t.conn, consumer.SubjectReplay, "all")
+		job, err := t.replay(ctx, "all")
 		if err != nil {
 			return err
 		}
@@ -129,9 +164,18 @@ func (t *teller) deadLetter(ctx context.Context) error {
 	}
 }
 
+// invalid publishes what relay cannot read.
+func (t *teller) invalid(ctx context.Context) error {
+	t.chapter("5. Somebody publishes nonsense: it is no crash and no loop, but a dead letter that names every fault")
+	if err := t.pub(ctx, `{"id": "order-5", "url": "ftp://example.com", "max_attempts": 0, "paylod": {}}`); err != nil {
+		return err
+	}
+	return t.until(ctx, is("dead", "order-5"))
+}
+
 // record shows the audit log.
 func (t *teller) record(ctx context.Context) error {
-	t.chapter("5. Every attempt stands in Postgres, the unlucky ones too")
+	t.chapter("6. Every attempt stands in Postgres, the unlucky ones too")
 	const sql = `SELECT w.webhook_id, a.generation, a.number, a.kind, coalesce(a.status::text, '–'), a.success,
        to_char(a.started_at, 'HH24:MI:SS.MS')
 FROM relay.attempts a JOIN relay.webhooks w USING (accepted_at, seq)

@@ -30,7 +30,7 @@ func (w withBinaries) Run() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
 	return w.tests.Run()
 }
 
