@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/relaywebhooks/relay"
 	"github.com/relaywebhooks/relay/audit"
 	"github.com/relaywebhooks/relay/consumer"
 	"github.com/relaywebhooks/relay/relaytest"
@@ -240,4 +241,27 @@ func TestPostgresMayGoAway(t *testing.T) {
 		t.Errorf("%d requests for %d webhooks", got, n)
 	}
 	requireEmpty(t, r)
+}
+
+// A panic over one message takes down neither the process nor a slot, and the
+// message is settled when it comes again.
+func TestAPanicOverOneMessageIsSurvived(t *testing.T) {
+	panics := 0
+	r := relaytest.Start(t, relaytest.Options{
+		Consumer: consumer.Options{
+			Slots: 1, AckWait: time.Second,
+			Observe: func(relay.Webhook, []relay.Attempt, relay.Verdict) {
+				if panics++; panics == 1 {
+					panic("boom")
+				}
+			},
+		},
+	})
+	first := r.Publish(map[string]any{"url": r.Receiver.URL})
+	r.RequireDelivered(first)
+	r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL}))
+	requireEmpty(t, r)
+	if n := len(r.Receiver.Requests()); n != 2 {
+		t.Errorf("%d requests for two webhooks", n)
+	}
 }

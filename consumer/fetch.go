@@ -67,6 +67,7 @@ func (c *Consumer) receive(ctx, work context.Context, batch jetstream.MessageBat
 			defer room.free()
 			defer c.inFlight.Add(-1)
 			defer c.held.remove(m)
+			defer c.survive(m)
 			c.handle(work, m)
 		})
 	}

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -49,9 +50,13 @@ func (c *Consumer) handle(ctx context.Context, raw jetstream.Msg) {
 
 // read decodes a message and finds its endpoint. With a fault, the webhook is
 // as much as could be read, for the record.
-func (c *Consumer) read(m message) (relay.Webhook, relay.Endpoint, error) {
-	w, fault := decode(m.meta, m.Headers(), m.Data(), c.ExpiresAfter)
-	var ep relay.Endpoint
+func (c *Consumer) read(m message) (w relay.Webhook, ep relay.Endpoint, fault error) {
+	defer func() {
+		if p := recover(); p != nil { // else it would come again for ever, without a claim to count
+			w, fault = unreadable(m.meta, c.ExpiresAfter), fmt.Errorf("relay could not read it: %v", p)
+		}
+	}()
+	w, fault = decode(m.meta, m.Headers(), m.Data(), c.ExpiresAfter)
 	if fault == nil {
 		ep, fault = c.Endpoints.Find(w.EndpointName, w.URL)
 	}
