@@ -34,7 +34,7 @@ SELECT i.tenant, i.key, i.accepted_at, i.seq, i.webhook_id
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::text[])
     AS i (tenant, key, accepted_at, seq, webhook_id)
 WHERE NOT EXISTS (
-    SELECT FROM relay.webhooks w
+    SELECT FROM relay.webhooks_DAY w
     WHERE ` + sameEvent + ` AND w.status IN ('delivered', 'failed', 'dead'))
 ORDER BY i.tenant, i.key
 ON CONFLICT DO NOTHING`
@@ -87,7 +87,7 @@ RETURNING claim`
 func (l *Log) writeClaims(ctx context.Context, batch []*call[claiming, relay.Claim]) error {
 	b := &pgx.Batch{}
 	if holders := holderColumns(batch); len(holders.seq) > 0 {
-		b.Queue(insertHolders, holders.args()...)
+		b.Queue(onDay(insertHolders, day(batch[0].key)), holders.args()...)
 	}
 	b.Queue(insertWebhooks, l.webhookColumns(batch)...)
 	granted, err := l.grant(ctx, b, len(batch))

@@ -28,14 +28,14 @@ SELECT i.n, w.generation, w.status, w.place, coalesce(w.reason, ''), w.generatio
     coalesce((extract(epoch FROM w.claimed_until - now()) * 1000000)::bigint, 0),
     coalesce((extract(epoch FROM w.next_due - now()) * 1000000)::bigint, 0)
 FROM unnest($1::timestamptz[], $2::bigint[]) WITH ORDINALITY AS i (accepted_at, seq, n)
-JOIN relay.webhooks w ON ` + sameEvent + `
+JOIN relay.webhooks_DAY w ON ` + sameEvent + `
 ORDER BY w.accepted_at, w.seq
 FOR UPDATE OF w`
 
 // updateClaimed writes decisions into rows that lockWebhooks locked. A claim
 // without an id is refused for good: the event is dead.
 const updateClaimed = `
-UPDATE relay.webhooks w SET
+UPDATE relay.webhooks_DAY w SET
     status = CASE WHEN i.dead THEN 'dead' ELSE 'processing' END,
     place = i.place,
     reason = NULLIF(i.reason, ''),
@@ -72,7 +72,7 @@ ON CONFLICT DO NOTHING`
 const deleteHolders = `
 DELETE FROM relay.idempotency h
 USING unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[]) AS i (tenant, key, accepted_at, seq)
-JOIN relay.webhooks w ON ` + sameEvent + ` AND w.status IN ('failed', 'dead')
+JOIN relay.webhooks_DAY w ON ` + sameEvent + ` AND w.status IN ('failed', 'dead')
 WHERE h.tenant >= i.tenant AND h.tenant <= i.tenant AND h.key >= i.key AND h.key <= i.key
     AND h.accepted_at = i.accepted_at AND h.seq = i.seq`
 
@@ -85,7 +85,7 @@ func (l *Log) claimAgain(ctx context.Context, calls []*call[claiming, relay.Clai
 			return err
 		}
 		b := &pgx.Batch{}
-		u := &claimUpdate{}
+		u := &claimUpdate{day: day(calls[0].key)}
 		for i, q := range calls {
 			r, ok := rows[i]
 			if !ok {
@@ -106,7 +106,7 @@ func (l *Log) claimAgain(ctx context.Context, calls []*call[claiming, relay.Clai
 // lockRows returns the rows of events by their index in calls.
 func lockRows(ctx context.Context, tx pgx.Tx, calls []*call[claiming, relay.Claim]) (map[int]row, error) {
 	at, seq := keyColumns(calls)
-	found, err := tx.Query(ctx, lockWebhooks, at, seq)
+	found, err := tx.Query(ctx, onDay(lockWebhooks, day(calls[0].key)), at, seq)
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +134,8 @@ func lockRows(ctx context.Context, tx pgx.Tx, calls []*call[claiming, relay.Clai
 
 // claimUpdate gathers what the decisions of a batch write, by column.
 type claimUpdate struct {
+	day time.Time
+
 	at, expires              []time.Time
 	seq                      []int64
 	generation, streak, most []int32
@@ -176,7 +178,7 @@ func (u *claimUpdate) add(q *call[claiming, relay.Claim], r row, d decision) {
 
 func (u *claimUpdate) queue(b *pgx.Batch, l *Log) {
 	if len(u.at) > 0 {
-		b.Queue(updateClaimed, l.o.Worker, l.o.Lease.Microseconds(),
+		b.Queue(onDay(updateClaimed, u.day), l.o.Worker, l.o.Lease.Microseconds(),
 			u.at, u.seq, u.generation, u.fresh, u.dead, u.place, u.reason, u.streak, u.claim, u.most, u.expires)
 	}
 	if len(u.lostAt) > 0 {
@@ -184,7 +186,7 @@ func (u *claimUpdate) queue(b *pgx.Batch, l *Log) {
 			u.lostStarted, u.lostWorker, u.lostEndpoint)
 	}
 	if len(u.freed.seq) > 0 {
-		b.Queue(deleteHolders, u.freed.args()[:4]...)
+		b.Queue(onDay(deleteHolders, u.day), u.freed.args()[:4]...)
 	}
 }
 

@@ -126,7 +126,8 @@ func (c *committer[T, R]) answer(q *call[T, R]) {
 
 // next takes the next batch off the queue, sorted by key so that processes
 // lock rows in one order. Of each event it takes one call: a batch is one
-// statement, which sees a row only once.
+// statement, which sees a row only once. All are of one day, that of the call
+// which has waited longest: a day is a table of its own.
 func (c *committer[T, R]) next() []*call[T, R] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,7 +142,8 @@ func (c *committer[T, R]) next() []*call[T, R] {
 		if len(batch) > 0 && bytes+q.weight > maxBatchBytes {
 			break
 		}
-		if _, twice := taken[q.key]; twice {
+		_, twice := taken[q.key]
+		if twice || len(batch) > 0 && !day(q.key).Equal(day(batch[0].key)) {
 			held = append(held, q)
 			continue
 		}

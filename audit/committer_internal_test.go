@@ -100,11 +100,29 @@ func TestBatchIsBoundInBytes(t *testing.T) {
 	}
 }
 
+func TestBatchIsOfOneDay(t *testing.T) {
+	f := newFake(Options{}, nil)
+	for i, hour := range []int{20, 30, 1, 40, 23} { // since the first day's midnight
+		f.add(&call[int, int]{key: relay.Key{Time: time.Unix(0, 0).Add(time.Duration(hour) * time.Hour), Seq: uint64(i)}})
+	}
+	var got [][]uint64
+	for batch := f.next(); len(batch) > 0; batch = f.next() {
+		var seqs []uint64
+		for _, q := range batch {
+			seqs = append(seqs, q.key.Seq)
+		}
+		got = append(got, seqs)
+	}
+	if want := [][]uint64{{2, 0, 4}, {1, 3}}; !slices.EqualFunc(got, want, slices.Equal[[]uint64]) {
+		t.Errorf("batches: %v, want %v", got, want)
+	}
+}
+
 func TestRepeatedUntilCommitted(t *testing.T) {
 	errs := []error{
 		&pgconn.ConnectError{}, context.DeadlineExceeded, errors.New("unexpected EOF"),
 		&pgconn.PgError{Code: "57P01"}, &pgconn.PgError{Code: "40001"}, &pgconn.PgError{Code: "53300"},
-		&pgconn.PgError{Code: "25006"}, &pgconn.PgError{Code: "42P01"}, &pgconn.PgError{Code: "XX000"}, errAgain,
+		&pgconn.PgError{Code: "25006"}, &pgconn.PgError{Code: "42703"}, &pgconn.PgError{Code: "XX000"}, errAgain,
 	}
 	synctest.Test(t, func(t *testing.T) {
 		tries := 0
@@ -244,6 +262,7 @@ func TestJudge(t *testing.T) {
 		{&pgconn.PgError{Code: "58030"}, away},
 		{&pgconn.PgError{Code: "42703"}, away},
 		{&pgconn.PgError{Code: "23514"}, noPartition},
+		{&pgconn.PgError{Code: "42P01"}, noPartition},
 		{&pgconn.PgError{Code: "23514", ConstraintName: "webhooks_status"}, refused},
 		{&pgconn.PgError{Code: "23505"}, refused},
 		{&pgconn.PgError{Code: "22P05"}, refused},

@@ -48,18 +48,16 @@ func (l *Log) makeAhead(ctx context.Context) error {
 	return nil
 }
 
-// ensureDays makes the partitions of single days: those of events that are
-// older than what was made ahead.
-func (l *Log) ensureDays(ctx context.Context, days []time.Time) error {
+// ensureDay makes the partitions of one day: that of an event which is older
+// than what was made ahead.
+func (l *Log) ensureDay(ctx context.Context, d time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	for _, d := range days {
-		name := d.Format(time.DateOnly)
-		if _, err := l.pool.Exec(ctx, "SELECT relay.ensure_partitions($1::text::date, $1::text::date)", name); err != nil {
-			return fmt.Errorf("audit: make the partitions of %s: %w", name, err)
-		}
-		l.o.Logger.Info().Str("day", name).Msg("made the partitions of a day out of turn")
+	name := d.Format(time.DateOnly)
+	if _, err := l.pool.Exec(ctx, "SELECT relay.ensure_partitions($1::text::date, $1::text::date)", name); err != nil {
+		return fmt.Errorf("audit: make the partitions of %s: %w", name, err)
 	}
+	l.o.Logger.Info().Str("day", name).Msg("made the partitions of a day out of turn")
 	return nil
 }
 

@@ -119,7 +119,7 @@ WITH a AS (
         last_failure_at = greatest(e.last_failure_at, excluded.last_failure_at),
         updated_at = now()
 )
-UPDATE relay.webhooks w SET
+UPDATE relay.webhooks_DAY w SET
     attempts = w.attempts + i.made,
     generation_attempts = w.generation_attempts + CASE WHEN w.generation = i.generation THEN i.made ELSE 0 END,
     last_status = CASE WHEN i.made > 0 THEN NULLIF(i.last_status, 0) ELSE w.last_status END,
@@ -147,7 +147,7 @@ RETURNING i.n, w.last_claim IS NOT DISTINCT FROM i.claim, w.status, w.generation
 const selectRecorded = `
 SELECT i.n, w.last_claim IS NOT DISTINCT FROM i.claim, w.status, w.generation, w.place, coalesce(w.reason, '')
 FROM unnest($1::timestamptz[], $2::bigint[], $3::uuid[]) WITH ORDINALITY AS i (accepted_at, seq, claim, n)
-JOIN relay.webhooks w ON ` + sameEvent
+JOIN relay.webhooks_DAY w ON ` + sameEvent
 
 // outcome is an event after a record.
 type outcome struct {
@@ -173,9 +173,9 @@ func effective(o outcome, generation int, v relay.Verdict) relay.Verdict {
 // nothing, repetitions most of all, are looked up in a second one.
 func (l *Log) writeRecords(ctx context.Context, batch []*call[recording, relay.Verdict]) error {
 	b := &pgx.Batch{}
-	b.Queue(insertRecords, l.recordColumns(batch)...)
+	b.Queue(onDay(insertRecords, day(batch[0].key)), l.recordColumns(batch)...)
 	if freed := freedHolders(batch); len(freed.seq) > 0 {
-		b.Queue(deleteHolders, freed.args()[:4]...)
+		b.Queue(onDay(deleteHolders, day(batch[0].key)), freed.args()[:4]...)
 	}
 	outcomes, err := l.outcomes(ctx, b, len(batch))
 	if err != nil {
@@ -204,7 +204,7 @@ func (l *Log) lookUp(ctx context.Context, rest []*call[recording, relay.Verdict]
 	for i, q := range rest {
 		claims[i] = q.in.claim.ID
 	}
-	b.Queue(selectRecorded, at, seq, claims)
+	b.Queue(onDay(selectRecorded, day(rest[0].key)), at, seq, claims)
 	outcomes, err := l.outcomes(ctx, b, len(rest))
 	if err != nil {
 		return err

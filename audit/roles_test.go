@@ -65,6 +65,8 @@ func TestRights(t *testing.T) {
 			"INSERT INTO relay.attempts SELECT * FROM relay.attempts ON CONFLICT (accepted_at, seq, attempt_id) DO UPDATE SET success = true",
 			"UPDATE relay.attempts_" + day + " SET success = true",
 			"DELETE FROM relay.webhooks",
+			"DELETE FROM relay.webhooks_" + day,
+			"TRUNCATE relay.webhooks_" + day,
 			"DELETE FROM relay.endpoints",
 			"UPDATE relay.migrations SET version_id = 1",
 			"UPDATE relay.idempotency SET seq = 1",

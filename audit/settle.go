@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -48,6 +49,9 @@ func judge(err error) trouble {
 	if e.Code == "23514" && e.ConstraintName == "" {
 		return noPartition
 	}
+	if e.Code == "42P01" {
+		return noPartition // or no schema at all, which making the partition will tell
+	}
 	switch e.Code[:2] {
 	case "22", "23", "54": // data, integrity, beyond a limit of Postgres
 		return refused
@@ -75,7 +79,7 @@ func (c *committer[T, R]) settle(work context.Context, batch []*call[T, R]) {
 			c.divide(work, batch, err)
 			return
 		case noPartition:
-			err = c.log.ensureDays(work, days(batch))
+			err = c.log.ensureDay(work, day(batch[0].key))
 		case overtaken:
 			err = nil
 		case away:
@@ -119,19 +123,12 @@ func (c *committer[T, R]) try(work context.Context, batch []*call[T, R]) error {
 	return c.write(ctx, batch)
 }
 
-// days returns the UTC days of a batch's events, each once; the batch is sorted.
-func days[T, R any](batch []*call[T, R]) (out []time.Time) {
-	for _, q := range batch {
-		if d := day(q.key); len(out) == 0 || !d.Equal(out[len(out)-1]) {
-			out = append(out, d)
-		}
-	}
-	return out
-}
+// day returns the UTC day of an event's acceptance.
+func day(k relay.Key) time.Time { return k.Time.UTC().Truncate(24 * time.Hour) }
 
-func day(k relay.Key) time.Time {
-	y, m, d := k.Time.UTC().Date()
-	return time.Date(y, m, d, 0, 0, 0, 0, time.UTC)
+// onDay puts a day into a statement: the table that has its events.
+func onDay(sql string, d time.Time) string {
+	return strings.ReplaceAll(sql, "relay.webhooks_DAY", "relay.webhooks_"+d.Format("20060102"))
 }
 
 // pause waits and reports whether ctx is still alive.

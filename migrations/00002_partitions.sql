@@ -16,6 +16,7 @@ DECLARE
     day    date;
     parent text;
     child  text;
+    writer text;
     made   integer := 0;
 BEGIN
     IF to_day - from_day > 400 THEN
@@ -37,6 +38,13 @@ BEGIN
                 -- Room on each page for the update that follows every insert;
                 -- and bodies out of the rows, so that it does not copy them.
                 EXECUTE format('ALTER TABLE relay.%I SET (fillfactor = 50, toast_tuple_target = 512)', child);
+                -- relay updates the day's own table: through the parent, every
+                -- statement would open the tables of all days.
+                FOR writer IN SELECT r.rolname FROM pg_class c, aclexplode(c.relacl) x, pg_roles r
+                              WHERE c.oid = 'relay.webhooks'::regclass AND r.oid = x.grantee
+                                AND x.privilege_type = 'UPDATE' AND x.grantee <> c.relowner LOOP
+                    EXECUTE format('GRANT SELECT, UPDATE ON relay.%I TO %I', child, writer);
+                END LOOP;
             END IF;
             EXECUTE format('ALTER TABLE relay.%I ATTACH PARTITION relay.%I FOR VALUES FROM (%L) TO (%L)',
                 parent, child, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC');
