@@ -27,7 +27,8 @@ func weigh(w relay.Webhook) int { return len(w.Body) + len(w.Metadata) + len(w.U
 func reduceClaiming(c *claiming, err error) { c.reduced = "unrecordable: " + sqlState(err) }
 
 // insertHolders lets events take their idempotency keys. An event that is
-// through already gave its key back or keeps it, and takes none.
+// through already gave its key back or keeps it, and takes none; nor does an
+// old copy of one that was replayed.
 const insertHolders = `
 INSERT INTO relay.idempotency (tenant, key, accepted_at, seq, webhook_id)
 SELECT i.tenant, i.key, i.accepted_at, i.seq, i.webhook_id
@@ -35,7 +36,8 @@ FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::text[])
     AS i (tenant, key, accepted_at, seq, webhook_id)
 WHERE NOT EXISTS (
     SELECT FROM relay.webhooks_DAY w
-    WHERE ` + sameEvent + ` AND w.status IN ('delivered', 'failed', 'dead'))
+    WHERE ` + sameEvent + `
+      AND (w.generation > 0 OR w.status IN ('delivered', 'failed', 'dead')))
 ORDER BY i.tenant, i.key
 ON CONFLICT DO NOTHING`
 

@@ -55,6 +55,17 @@ func TestKeyOfADeadEventIsFree(t *testing.T) {
 	}
 }
 
+func TestOldCopyOfAReplayTakesNoKey(t *testing.T) {
+	l := run(t, connect(t, testdb.New(t)), audit.Options{})
+	first := keyed("k")
+	finish(t, l, first, relay.Verdict{Action: relay.Dead, Place: relay.DeadLetters})
+	replay := first
+	replay.Generation = 1
+	grant(t, l, replay)
+	check(t, claim(t, l, first).Verdict.Action, relay.Superseded)
+	grant(t, l, keyed("k"))
+}
+
 func TestKeysOfTenantsAreApart(t *testing.T) {
 	l := run(t, connect(t, testdb.New(t)), audit.Options{})
 	a, b, again := keyed("k"), keyed("k"), keyed("k")

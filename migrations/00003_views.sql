@@ -60,7 +60,7 @@ SELECT e.endpoint_key, e.name, e.url, e.host, e.circuit_state, e.circuit_until,
        coalesce(d.attempts - d.successes, 0) AS failures_24h,
        round(100.0 * d.successes / nullif(d.attempts, 0), 2) AS success_percent_24h,
        d.p50_ms AS p50_ms_24h, d.p95_ms AS p95_ms_24h,
-       (SELECT count(*) FROM relay.webhooks w WHERE w.backlog_of = e.endpoint_key) AS pending,
+       coalesce(b.pending, 0) AS pending,
        e.success_count, e.failure_count, e.last_success_at, e.last_failure_at,
        e.first_seen_at, e.updated_at
 FROM relay.endpoints e
@@ -71,7 +71,10 @@ LEFT JOIN (
     FROM relay.attempts
     WHERE started_at > now() - interval '24 hours' AND kind <> 'unrecorded'
     GROUP BY endpoint_key
-) d ON d.endpoint_key = e.endpoint_key;
+) d ON d.endpoint_key = e.endpoint_key
+LEFT JOIN (
+    SELECT backlog_of, count(*) AS pending FROM relay.webhooks WHERE backlog_of IS NOT NULL GROUP BY backlog_of
+) b ON b.backlog_of = e.endpoint_key;
 
 -- dead_letters: what was given up, why, and where its letter lies. An event
 -- that only repeats another's idempotency key has no letter and is not here.
