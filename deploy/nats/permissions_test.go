@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/relaywebhooks/relay/consumer"
 )
@@ -97,6 +98,10 @@ func TestProducerPublishesAndNothingElse(t *testing.T) {
 	setUp(t, s, consumer.StreamOptions{})
 	o, c := connect(t, s, onlooker), connect(t, s, producer)
 	ackSubject := seed(t, o)
+	batch := []*nats.Msg{nats.NewMsg("webhooks.outbound"), nats.NewMsg("webhooks.outbound.orders")}
+	if ack, err := jetstreamext.PublishMsgBatch(t.Context(), c.js, batch); err != nil || ack.BatchSize != 2 {
+		t.Errorf("an atomic batch: %+v, %v", ack, err)
+	}
 	before := look(t, o)
 
 	for _, subject := range []string{"webhooks.outbound", "webhooks.outbound.orders", "webhooks.outbound.a.b.c"} {
@@ -133,7 +138,6 @@ func TestProducersHeaders(t *testing.T) {
 		{"Nats-Rollup": {"all"}},
 		{"Nats-Rollup": {"sub"}},
 		{"Nats-Schedule": {"@at 2020-01-01T00:00:00Z"}, "Nats-Schedule-Target": {"webhooks.due.key"}},
-		{"Nats-Batch-Id": {"b"}, "Nats-Batch-Sequence": {"1"}, "Nats-Batch-Commit": {"1"}},
 		{"Nats-TTL": {"1s"}},
 		{"Nats-Incr": {"+1"}},
 		{"Nats-Expected-Stream": {consumer.StreamDead}},
