@@ -78,6 +78,9 @@ func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
 		headers[i], body[i] = "{}", []byte{}
 		if q.in.reduced != "" {
 			id[i], tenant[i] = plain(w.ID, maxName), plain(w.Tenant, maxName)
+			if takes[i] != "" {
+				tenant[i] = text(w.Tenant, maxName) // as its key's holder has it, which is looked up by it
+			}
 			continue
 		}
 		id[i], tenant[i], event[i] = text(w.ID, maxName), text(w.Tenant, maxName), text(w.EventType, maxName)

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"context"
 	"crypto/rand"
 	"net/http"
 	"strings"
@@ -97,4 +98,24 @@ func TestEventWithoutAnythingIsStored(t *testing.T) {
 	w := relay.Webhook{Key: event().Key}
 	finish(t, l, w, relay.Verdict{Action: relay.Delivered})
 	check(t, state(t, pool, w), "delivered at queue, generation 0, 1 attempts (1), streak 0, free, no time")
+}
+
+// TestARefusedRowKeepsItsIdempotencyKey: the key belongs to a tenant, whose
+// name may hold foreign bytes as well. Looking for it under another name would
+// never end, and stop all.
+func TestARefusedRowKeepsItsIdempotencyKey(t *testing.T) {
+	l := run(t, connect(t, testdb.New(t)), audit.Options{})
+	refused := func() relay.Webhook {
+		w := keyed("k")
+		w.Tenant, w.Metadata = "émile", []byte(`{"a":1e400000}`)
+		return w
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for _, want := range []relay.Action{relay.Send, relay.Duplicate} {
+		if c, err := l.Claim(ctx, refused()); err != nil || c.Verdict.Action != want {
+			t.Fatalf("claim: %+v, %v, want %v", c.Verdict, err, want)
+		}
+	}
+	grant(t, l, event())
 }
