@@ -14,13 +14,15 @@ type Stats struct {
 	Circuits   map[string]int    // endpoints by state of their circuit: closed, half-open, open
 	OldestDue  time.Duration     // for how long the oldest webhook that may be sent has been waiting
 	InFlight   int               // webhooks in this process's hands
+	Lanes      int               // endpoints whose events are parked
+	Stalled    time.Duration     // for how long work has been waiting while nothing moved
 }
 
 // gauges is a collector that asks for the stats once per scrape. Set gauges would
 // need a goroutine to refresh them, and be stale in between.
 type gauges struct {
-	stats                                              func() Stats
-	pending, ackPending, circuits, oldestDue, inFlight *prometheus.Desc
+	stats                                                              func() Stats
+	pending, ackPending, circuits, oldestDue, inFlight, lanes, stalled *prometheus.Desc
 }
 
 func newGauges(stats func() Stats) *gauges {
@@ -34,12 +36,14 @@ func newGauges(stats func() Stats) *gauges {
 		circuits:   desc("relay_circuits", "Endpoints known to this process, by state of their circuit.", "state"),
 		oldestDue:  desc("relay_oldest_due_seconds", "How long the oldest webhook that may be sent has been waiting."),
 		inFlight:   desc("relay_in_flight", "Webhooks in this process's hands."),
+		lanes:      desc("relay_lanes", "Endpoints whose events are parked, as far as this process knows."),
+		stalled:    desc("relay_stalled_seconds", "How long webhooks have been waiting while nothing moved; 0 while all is well."),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.pending, g.ackPending, g.circuits, g.oldestDue, g.inFlight} {
+	for _, d := range []*prometheus.Desc{g.pending, g.ackPending, g.circuits, g.oldestDue, g.inFlight, g.lanes, g.stalled} {
 		ch <- d
 	}
 }
@@ -61,4 +65,6 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	send(g.oldestDue, s.OldestDue.Seconds())
 	send(g.inFlight, float64(s.InFlight))
+	send(g.lanes, float64(s.Lanes))
+	send(g.stalled, s.Stalled.Seconds())
 }

@@ -118,6 +118,8 @@ func TestCommitsAndGauges(t *testing.T) {
 			Circuits:   map[string]int{"open": 1, "closed": 9},
 			OldestDue:  1500 * time.Millisecond,
 			InFlight:   3,
+			Lanes:      4,
+			Stalled:    12 * time.Second,
 		}
 	}})
 	m.Commit("claim", 12, 4*time.Millisecond)
@@ -130,6 +132,8 @@ func TestCommitsAndGauges(t *testing.T) {
 		`relay_circuits{state="closed"} 9`,
 		`relay_oldest_due_seconds 1.5`,
 		`relay_in_flight 3`,
+		`relay_lanes 4`,
+		`relay_stalled_seconds 12`,
 		`relay_commit_batch_size_sum{kind="claim"} 12`,
 		`relay_commit_duration_seconds_count{kind="claim"} 1`,
 		`relay_commit_duration_seconds_sum{kind="record"} 0.002`,

@@ -12,6 +12,7 @@ type Stats struct {
 	Queues   map[string]Queue // by stream: WEBHOOKS and WEBHOOKS_LATER
 	InFlight int              // webhooks in hand in this process
 	Lanes    int              // lanes known to hold parked events
+	Stalled  time.Duration    // how long work has been waiting while nothing moved; 0 while all is well
 }
 
 // Queue is the state of one durable consumer, over all processes.
@@ -32,8 +33,9 @@ func (c *Consumer) Stats() Stats {
 func (c *Consumer) watch(ctx context.Context, durables ...jetstream.Consumer) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	var still stall
 	for {
-		c.look(ctx, durables)
+		c.look(ctx, durables, &still)
 		select {
 		case <-ctx.Done():
 			return
@@ -42,14 +44,16 @@ func (c *Consumer) watch(ctx context.Context, durables ...jetstream.Consumer) {
 	}
 }
 
-func (c *Consumer) look(ctx context.Context, durables []jetstream.Consumer) {
+func (c *Consumer) look(ctx context.Context, durables []jetstream.Consumer, still *stall) {
 	next := Stats{Queues: map[string]Queue{}}
 	asleep := 0
+	var delivered uint64
 	for _, durable := range durables {
 		once, cancel := context.WithTimeout(ctx, settleTimeout)
 		info, err := durable.Info(once)
 		if err == nil {
 			asleep = max(asleep, info.NumAckPending) // each consumer has a budget of its own
+			delivered += info.Delivered.Consumer
 			next.Queues[info.Stream] = Queue{
 				Pending: info.NumPending, AckPending: info.NumAckPending, OldestDue: c.oldest(once, info),
 			}
@@ -60,6 +64,11 @@ func (c *Consumer) look(ctx context.Context, durables []jetstream.Consumer) {
 		}
 	}
 	c.sleep.polled(asleep)
+	next.Stalled = still.look(time.Now(), delivered, next.Queues, int(c.inFlight.Load()) >= c.Slots)
+	if before := c.stats.Load().Stalled; next.Stalled > 0 && (before == 0 || next.Stalled/time.Minute > before/time.Minute) {
+		c.log.Error().Dur("stalled_ms", next.Stalled).Int("ack_pending", asleep).Int("max_ack_pending", c.MaxAckPending).
+			Msg("webhooks are waiting and nothing moves")
+	}
 	c.stats.Store(&next)
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
@@ -80,6 +81,7 @@ func (a *app) stats() admin.Stats {
 		Pending: map[string]uint64{}, AckPending: map[string]int{}, InFlight: now.InFlight,
 		Circuits: map[string]int{"open": open, "half_open": halfOpen},
 	}
+	s.Lanes, s.Stalled = now.Lanes, now.Stalled
 	for queue, q := range now.Queues {
 		s.Pending[queue], s.AckPending[queue] = q.Pending, q.AckPending
 		s.OldestDue = max(s.OldestDue, q.OldestDue)
@@ -94,6 +96,12 @@ func (a *app) checks() map[string]func(context.Context) error {
 		"nats": func(context.Context) error {
 			if status := a.conn.Status(); status != nats.CONNECTED {
 				return errors.Join(fmt.Errorf("not connected: %s", status), a.conn.LastError())
+			}
+			return nil
+		},
+		"queues": func(context.Context) error {
+			if still := a.consumer.Stats().Stalled; still > 0 {
+				return fmt.Errorf("webhooks are waiting and nothing has moved for %s", formatDuration(still.Round(time.Second)))
 			}
 			return nil
 		},
