@@ -265,3 +265,36 @@ func TestAPanicOverOneMessageIsSurvived(t *testing.T) {
 		t.Errorf("%d requests for two webhooks", n)
 	}
 }
+
+// A process that is paused between its claim and its request, for longer than
+// the claim, sends nothing under it: another may have the event now.
+func TestAClaimThatIsOverSendsNothing(t *testing.T) {
+	const lease = 300 * time.Millisecond
+	paused, deferred := false, 0
+	r := relaytest.Start(t, relaytest.Options{
+		Audit: audit.Options{Lease: lease},
+		Consumer: consumer.Options{
+			Slots: 1,
+			At: func(p consumer.Point) {
+				if p == consumer.AfterClaim && !paused {
+					paused = true
+					<-time.After(2 * lease)
+				}
+			},
+			Observe: func(_ relay.Webhook, as []relay.Attempt, v relay.Verdict) {
+				if v.Action == relay.Defer && len(as) == 0 {
+					deferred++
+				}
+			},
+		},
+	})
+	w := r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL}))
+	if n := len(r.Receiver.Requests()); n != 1 || w.Attempts != 1 {
+		t.Errorf("%d requests, recorded %+v", n, w)
+	}
+	requireEmpty(t, r)
+	r.Stop()
+	if deferred != 1 {
+		t.Errorf("deferred %d times, want once", deferred)
+	}
+}

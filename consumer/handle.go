@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -94,13 +95,22 @@ func (c *Consumer) attempt(ctx context.Context, ep relay.Endpoint, w relay.Webho
 	return identified(attempts, *claim), verdict
 }
 
-// send makes one request under a claim.
+// send makes one request under a claim, and sees that it does not outlive it: a
+// process that was paused for too long must not send what another may have
+// claimed meanwhile.
 func (c *Consumer) send(ctx context.Context, ep relay.Endpoint, w relay.Webhook, claim relay.Claim) relay.Attempt {
+	if !time.Now().Before(claim.Until) {
+		return relay.Attempt{} // no request was made
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, claim.Until, errClaimOver)
+	defer cancel()
 	a := c.Sender.Send(ctx, ep, w)
 	a.ID, a.Number, a.Generation = claim.ID, claim.Made+1, w.Generation
 	c.At(AfterSend)
 	return a
 }
+
+var errClaimOver = errors.New("the claim is over")
 
 // claimAgain goes before a quick second request: the first one is recorded and
 // the second claimed before it goes out.
