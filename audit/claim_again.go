@@ -68,13 +68,14 @@ FROM unnest($1::timestamptz[], $2::bigint[], $3::uuid[], $4::integer[], $5::inte
 ON CONFLICT DO NOTHING`
 
 // deleteHolders gives the idempotency keys of events back that are dead or
-// failed by now.
+// failed by now. The key is the row's: the message may have become unreadable.
 const deleteHolders = `
 DELETE FROM relay.idempotency h
-USING unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[]) AS i (tenant, key, accepted_at, seq)
+USING unnest($1::timestamptz[], $2::bigint[]) AS i (accepted_at, seq)
 JOIN relay.webhooks_DAY w ON ` + sameEvent + ` AND w.status IN ('failed', 'dead')
-WHERE h.tenant >= i.tenant AND h.tenant <= i.tenant AND h.key >= i.key AND h.key <= i.key
-    AND h.accepted_at = i.accepted_at AND h.seq = i.seq`
+WHERE h.tenant >= coalesce(w.tenant, '') AND h.tenant <= coalesce(w.tenant, '')
+    AND h.key >= w.idempotency_key AND h.key <= w.idempotency_key
+    AND h.accepted_at = w.accepted_at AND h.seq = w.seq`
 
 // claimAgain answers claims for events that have a row already: it locks the
 // rows, decides, and writes, in one transaction.
@@ -149,7 +150,8 @@ type claimUpdate struct {
 	lostGeneration, lostNumber []int32
 	lostWorker, lostEndpoint   []string
 
-	freed holders
+	freedAt  []time.Time
+	freedSeq []int64
 }
 
 func (u *claimUpdate) add(q *call[claiming, relay.Claim], r row, d decision) {
@@ -171,8 +173,8 @@ func (u *claimUpdate) add(q *call[claiming, relay.Claim], r row, d decision) {
 	u.streak, u.fresh, u.dead = append(u.streak, clamp(d.streak)), append(u.fresh, d.fresh), append(u.dead, dead)
 	u.place, u.reason = append(u.place, string(d.claim.Verdict.Place)), append(u.reason, d.claim.Verdict.Reason)
 	u.claim = append(u.claim, d.claim.ID)
-	if key := takesKey(w); dead && key != "" {
-		u.freed.add(w, key)
+	if dead {
+		u.freedAt, u.freedSeq = append(u.freedAt, q.key.Time), append(u.freedSeq, seq)
 	}
 }
 
@@ -185,8 +187,8 @@ func (u *claimUpdate) queue(b *pgx.Batch, l *Log) {
 		b.Queue(insertUnrecorded, u.lostAt, u.lostSeq, u.lostID, u.lostGeneration, u.lostNumber,
 			u.lostStarted, u.lostWorker, u.lostEndpoint)
 	}
-	if len(u.freed.seq) > 0 {
-		b.Queue(onDay(deleteHolders, u.day), u.freed.args()[:4]...)
+	if len(u.freedAt) > 0 {
+		b.Queue(onDay(deleteHolders, u.day), u.freedAt, u.freedSeq)
 	}
 }
 

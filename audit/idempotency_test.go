@@ -66,6 +66,18 @@ func TestOldCopyOfAReplayTakesNoKey(t *testing.T) {
 	grant(t, l, keyed("k"))
 }
 
+func TestKeyOfAnEventThatBecameInvalidIsFree(t *testing.T) {
+	l := run(t, connect(t, testdb.New(t)), audit.Options{})
+	w := keyed("k")
+	w.Tenant = "acme"
+	finish(t, l, w, relay.Verdict{Action: relay.Retry})
+	w.EndpointKey, w.IdempotencyKey, w.Tenant = relay.InvalidEndpoint, "", "" // its endpoint is no longer registered
+	finish(t, l, w, relay.Verdict{Action: relay.Dead, Place: relay.DeadLetters})
+	again := keyed("k")
+	again.Tenant = "acme"
+	grant(t, l, again)
+}
+
 func TestKeysOfTenantsAreApart(t *testing.T) {
 	l := run(t, connect(t, testdb.New(t)), audit.Options{})
 	a, b, again := keyed("k"), keyed("k"), keyed("k")

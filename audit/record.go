@@ -107,7 +107,7 @@ WITH a AS (
         SELECT p.*, NULL::boolean AS success, NULL::timestamptz AS started_at
         FROM unnest($18::text[], $19::text[], $20::text[], $21::text[]) AS p (key, url, host, name)
         UNION ALL
-        SELECT endpoint_key, NULL, NULL, NULL, success, started_at FROM a WHERE kind <> 'unrecorded'
+        SELECT endpoint_key, '' AS url, '' AS host, '' AS name, success, started_at FROM a WHERE kind <> 'unrecorded'
     ) both_sides
     GROUP BY key HAVING count(success) > 0
     ORDER BY key
@@ -174,8 +174,8 @@ func effective(o outcome, generation int, v relay.Verdict) relay.Verdict {
 func (l *Log) writeRecords(ctx context.Context, batch []*call[recording, relay.Verdict]) error {
 	b := &pgx.Batch{}
 	b.Queue(onDay(insertRecords, day(batch[0].key)), l.recordColumns(batch)...)
-	if freed := freedHolders(batch); len(freed.seq) > 0 {
-		b.Queue(onDay(deleteHolders, day(batch[0].key)), freed.args()[:4]...)
+	if at, seq := buriedColumns(batch); len(at) > 0 {
+		b.Queue(onDay(deleteHolders, day(batch[0].key)), at, seq)
 	}
 	outcomes, err := l.outcomes(ctx, b, len(batch))
 	if err != nil {

@@ -123,17 +123,13 @@ func verdictColumns(batch []*call[recording, relay.Verdict]) []any {
 	return []any{generation, claim, status, place, reason, after, last}
 }
 
-// freedHolders returns the events of a batch that give their idempotency keys
-// back.
-func freedHolders(batch []*call[recording, relay.Verdict]) (h holders) {
+// buriedColumns returns the keys of a batch's events that end without a
+// delivery.
+func buriedColumns(batch []*call[recording, relay.Verdict]) (at []time.Time, seq []int64) {
 	for _, q := range batch {
-		if q.in.verdict.Action.Buried() && q.in.webhook.IdempotencyKey != "" {
-			w := q.in.webhook
-			w.Generation = 0 // whichever generation ends, the first one took the key
-			if key := takesKey(&w); key != "" {
-				h.add(&w, key)
-			}
+		if q.in.verdict.Action.Buried() {
+			at, seq = append(at, q.key.Time), append(seq, int64(q.key.Seq)) //nolint:gosec // far below 2^63
 		}
 	}
-	return h
+	return at, seq
 }
