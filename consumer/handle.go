@@ -32,7 +32,11 @@ func (c *Consumer) handle(ctx context.Context, raw jetstream.Msg) {
 		c.settle(ctx, m, w, claim, c.shelve(m, w, claim.Verdict))
 		return
 	}
-	attempts, verdict := c.attempt(ctx, ep, w, &claim, fault)
+	attempts, verdict, err := c.attempt(ctx, ep, w, &claim, fault)
+	if err != nil {
+		c.left(w, "claim again", err)
+		return
+	}
 	verdict = c.shelve(m, w, verdict)
 	c.At(BeforeRecord)
 	recorded, err := c.Log.Record(ctx, w, claim, attempts, verdict) // no record, no acknowledgement
@@ -70,29 +74,33 @@ func (c *Consumer) read(m message) (w relay.Webhook, ep relay.Endpoint, fault er
 }
 
 // attempt decides what can be decided without a request, and else asks policy
-// to make one. It answers the attempts made and the verdict on the webhook.
-func (c *Consumer) attempt(ctx context.Context, ep relay.Endpoint, w relay.Webhook, claim *relay.Claim, fault error) ([]relay.Attempt, relay.Verdict) {
+// to make one. It answers the attempts made and the verdict on the webhook. An
+// error means that the claim was lost between the attempts of a quick retry.
+func (c *Consumer) attempt(ctx context.Context, ep relay.Endpoint, w relay.Webhook, claim *relay.Claim, fault error) ([]relay.Attempt, relay.Verdict, error) {
 	now := time.Now()
 	switch {
 	case fault != nil:
-		return nil, relay.Verdict{Action: relay.Dead, Reason: invalidReason(fault)}
+		return nil, relay.Verdict{Action: relay.Dead, Reason: invalidReason(fault)}, nil
 	case !now.Before(w.ExpiresAt):
-		return nil, relay.Verdict{Action: relay.Dead, Reason: "expired: not delivered by " + w.ExpiresAt.Format(time.RFC3339)}
+		return nil, relay.Verdict{Action: relay.Dead, Reason: "expired: not delivered by " + w.ExpiresAt.Format(time.RFC3339)}, nil
 	case w.ScheduledAt.After(now):
 		return nil, relay.Verdict{
 			Action: relay.Defer, After: w.ScheduledAt.Sub(now),
 			Reason: "scheduled for " + w.ScheduledAt.Format(time.RFC3339),
-		}
+		}, nil
 	}
 	var last *relay.Attempt
+	var lost error
 	attempts, verdict := c.Policy.Do(ctx, ep, w, *claim, func(ctx context.Context) relay.Attempt {
-		if last != nil && !c.claimAgain(ctx, w, claim, *last) {
-			return relay.Attempt{} // no claim, no request
+		if last != nil {
+			if lost = c.claimAgain(ctx, w, claim, *last); lost != nil {
+				return relay.Attempt{} // no claim, no request
+			}
 		}
 		last = new(c.send(ctx, ep, w, *claim))
 		return *last
 	})
-	return identified(attempts, *claim), verdict
+	return identified(attempts, *claim), verdict, lost
 }
 
 // send makes one request under a claim, and sees that it does not outlive it: a
@@ -113,19 +121,27 @@ func (c *Consumer) send(ctx context.Context, ep relay.Endpoint, w relay.Webhook,
 var errClaimOver = errors.New("the claim is over")
 
 // claimAgain goes before a quick second request: the first one is recorded and
-// the second claimed before it goes out.
-func (c *Consumer) claimAgain(ctx context.Context, w relay.Webhook, claim *relay.Claim, last relay.Attempt) bool {
+// the second claimed before it goes out. An error means that no claim is held:
+// the record of the first attempt gave it back, or another process has it, and
+// whoever claims the event next decides.
+func (c *Consumer) claimAgain(ctx context.Context, w relay.Webhook, claim *relay.Claim, last relay.Attempt) error {
 	soon := relay.Verdict{Action: relay.Retry, Place: relay.InQueue, Reason: "once more at once"}
 	recorded, err := c.Log.Record(ctx, w, *claim, []relay.Attempt{last}, soon)
-	if err != nil || recorded.Action != relay.Retry {
-		return false
+	if err != nil {
+		return err
+	}
+	if recorded.Action != relay.Retry {
+		return fmt.Errorf("%s: %s", recorded.Action, recorded.Reason)
 	}
 	next, err := c.Log.Claim(ctx, w)
-	if err != nil || next.Verdict.Action != relay.Send {
-		return false
+	if err != nil {
+		return err
+	}
+	if next.Verdict.Action != relay.Send {
+		return fmt.Errorf("%s: %s", next.Verdict.Action, next.Verdict.Reason)
 	}
 	*claim = next
-	return true
+	return nil
 }
 
 // identified gives the claim's id to an attempt that panicked before it had
