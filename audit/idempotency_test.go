@@ -96,6 +96,20 @@ func TestInvalidEventTakesNoKey(t *testing.T) {
 	grant(t, l, keyed("k"))
 }
 
+// TestKeyChangesHands has the holder of a key die just when another event has
+// found it taken: the other one gets the key, not only the permission.
+func TestKeyChangesHands(t *testing.T) {
+	pool := connect(t, testdb.New(t))
+	l := run(t, pool, audit.Options{})
+	first, second := keyed("k"), keyed("k")
+	grant(t, l, first)
+	exec(t, pool, fmt.Sprintf(`CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		DELETE FROM relay.idempotency WHERE seq = %d; RETURN NULL; END $$`, first.Key.Seq))
+	exec(t, pool, "CREATE TRIGGER die AFTER INSERT ON relay.idempotency FOR EACH STATEMENT EXECUTE FUNCTION die()")
+	grant(t, l, second)
+	check(t, query[int64](t, pool, "SELECT seq FROM relay.idempotency"), int64(second.Key.Seq))
+}
+
 // TestOneOfManyWins lets two processes claim many events with few keys.
 func TestOneOfManyWins(t *testing.T) {
 	url := testdb.New(t)
