@@ -294,10 +294,22 @@ func (r *replays) one(ctx context.Context, stream jetstream.Stream, raw *jetstre
 		return false, fmt.Errorf("publish to %s: %w", copied.Subject, err)
 	}
 	r.At(AfterMove)
-	if err := stream.DeleteMsg(ctx, raw.Sequence); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+	if err := remove(ctx, stream, raw.Sequence); err != nil {
 		return true, fmt.Errorf("remove: %w", err)
 	}
 	return true, nil
+}
+
+// remove deletes a message that may be gone already: a letter that a newer one
+// has replaced, a schedule that has fired.
+func remove(ctx context.Context, stream jetstream.Stream, seq uint64) error {
+	err := stream.DeleteMsg(ctx, seq)
+	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
+		if _, gone := stream.GetMsg(ctx, seq); errors.Is(gone, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+	}
+	return err
 }
 
 // revived makes the copy of a letter that starts the next generation.

@@ -63,5 +63,5 @@ func (c *Consumer) republish(ctx context.Context, w relay.Webhook) error {
 		return fmt.Errorf("consumer: republish %s: %w", subject, err)
 	}
 	c.log.Warn().Str("key", w.Key.String()).Msg("schedule did not fire; published it again")
-	return c.later.DeleteMsg(ctx, raw.Sequence)
+	return remove(ctx, c.later, raw.Sequence)
 }
