@@ -47,7 +47,7 @@ func decode(m meta, header nats.Header, body []byte, expiresAfter time.Duration)
 		Method: defaultMethod, ContentType: defaultMediaType,
 	}}
 	h := canonical(header)
-	if size := headerBytes(header); size > relay.MaxMessageHeader {
+	if size := headerBytes(producersOwn(header)); size > relay.MaxMessageHeader {
 		r.fault("message headers", "%d bytes, more than %d", size, relay.MaxMessageHeader)
 	}
 	if h.Get(headerURL) != "" || h.Get(headerEndpoint) != "" {
@@ -209,6 +209,19 @@ func canonical(h nats.Header) textproto.MIMEHeader {
 		out[key] = append(out[key], h[name]...)
 	}
 	return out
+}
+
+// producersOwn leaves out what JetStream or relay may have added to a copy: an
+// event that was accepted must not grow beyond the limit while it waits.
+func producersOwn(h nats.Header) nats.Header {
+	own := make(nats.Header, len(h))
+	for name, values := range h {
+		canonical := http.CanonicalHeaderKey(name)
+		if canonical != headerID && !ofServers(canonical) {
+			own[name] = values
+		}
+	}
+	return own
 }
 
 func headerBytes(h nats.Header) int {

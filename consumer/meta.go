@@ -91,11 +91,9 @@ func copyOf(subject string, h nats.Header, body []byte, m meta) *nats.Msg {
 	out := nats.NewMsg(subject)
 	out.Data = body
 	for name, values := range h {
-		canonical := http.CanonicalHeaderKey(name)
-		if strings.HasPrefix(canonical, "Nats-") || strings.HasPrefix(canonical, metaPrefix) {
-			continue
+		if !ofServers(http.CanonicalHeaderKey(name)) {
+			out.Header[name] = values
 		}
-		out.Header[name] = values
 	}
 	out.Header.Set(metaKey, m.key.String())
 	out.Header.Set(metaGeneration, strconv.Itoa(m.generation))
@@ -110,4 +108,10 @@ func copyOf(subject string, h nats.Header, body []byte, m meta) *nats.Msg {
 		out.Header.Set(metaLane, "1")
 	}
 	return out
+}
+
+// ofServers reports whether a header, in canonical form, is JetStream's or
+// relay's own and not the producer's.
+func ofServers(name string) bool {
+	return strings.HasPrefix(name, "Nats-") || strings.HasPrefix(name, metaPrefix)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -129,7 +130,7 @@ func (c *Consumer) schedule(m message, w relay.Webhook, after time.Duration) *na
 // why it died, and the webhook id, so that publishing it again by hand keeps
 // the id.
 func letter(m message, w relay.Webhook, claim relay.Claim, v relay.Verdict) *nats.Msg {
-	out := copyOf(subjectDead+w.EndpointKey+"."+w.Key.String(), m.Headers(), m.Data(), m.metaOf(w))
+	out := copyOf(subjectDead+w.EndpointKey+"."+w.Key.String(), fitting(m.Headers()), m.Data(), m.metaOf(w))
 	h := out.Header
 	h.Set(metaEndpoint, w.EndpointKey)
 	h.Set(metaStatus, v.Action.String())
@@ -141,6 +142,23 @@ func letter(m message, w relay.Webhook, claim relay.Claim, v relay.Verdict) *nat
 		h.Set(headerID, w.ID)
 	}
 	return out
+}
+
+// fitting keeps as many headers as a letter has room for, the small ones first:
+// JetStream takes 64 KiB of them, relay's own included. Only those of a message
+// that has more than relay accepts do not all fit.
+func fitting(h nats.Header) nats.Header {
+	const room = 48 << 10
+	size := func(name string) int { return headerBytes(nats.Header{name: h[name]}) }
+	names := sortedKeys(h)
+	slices.SortStableFunc(names, func(a, b string) int { return size(a) - size(b) })
+	kept, total := nats.Header{}, 0
+	for _, name := range names {
+		if total += size(name); total <= room {
+			kept[name] = h[name]
+		}
+	}
+	return kept
 }
 
 // headerSafe makes text fit for a header: one line, valid UTF-8, bounded.
