@@ -114,16 +114,25 @@ func (m message) metaOf(w relay.Webhook) meta {
 
 // schedule makes the message that JetStream will turn into a due one. Its
 // schedules have whole seconds: rounding up keeps the copy from coming early.
-// One event has one schedule: the subject names it, and a second replaces the
-// first.
+// One generation of an event has one schedule: the subject names it, and a
+// second replaces the first. One that arrives late from a process that was cut
+// off must not replace that of a newer generation.
 func (c *Consumer) schedule(m message, w relay.Webhook, after time.Duration) *nats.Msg {
 	at := time.Now().Add(after + time.Second - 1).UTC().Truncate(time.Second)
 	keep := m.metaOf(w)
 	keep.fromLane = m.fromLane
-	out := copyOf(subjectLater+w.EndpointKey+"."+w.Key.String(), m.Headers(), m.Data(), keep)
+	out := copyOf(scheduleSubject(w), m.Headers(), m.Data(), keep)
 	out.Header.Set("Nats-Schedule", "@at "+at.Format(time.RFC3339))
 	out.Header.Set("Nats-Schedule-Target", subjectDue+w.EndpointKey)
 	return out
+}
+
+func scheduleSubject(w relay.Webhook) string {
+	subject := subjectLater + w.EndpointKey + "." + w.Key.String()
+	if w.Generation > 0 {
+		subject += "." + strconv.Itoa(w.Generation)
+	}
+	return subject
 }
 
 // letter makes a dead letter: the producer's body and headers as they were,

@@ -23,7 +23,7 @@ const (
 	DurableDue   = "due"
 
 	SubjectOutbound = "webhooks.outbound"
-	subjectLater    = "webhooks.later."  // <endpoint key>.<event key>: one schedule
+	subjectLater    = "webhooks.later."  // <endpoint key>.<event key>: one schedule; of a replay, .<generation> follows
 	subjectDue      = "webhooks.due."    // <endpoint key>: schedules that fired, lanes that drain, replays
 	subjectParked   = "webhooks.parked." // <endpoint key>: the endpoint's lane
 	subjectDead     = "webhooks.dead."   // <endpoint key>.<event key>: one dead letter

@@ -51,7 +51,7 @@ func (c *Consumer) republishOverdue(ctx context.Context) error {
 // republish makes one stuck schedule due now. A schedule that is gone has
 // fired: its copy is on its way.
 func (c *Consumer) republish(ctx context.Context, w relay.Webhook) error {
-	subject := subjectLater + w.EndpointKey + "." + w.Key.String()
+	subject := scheduleSubject(w)
 	raw, err := c.later.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil
