@@ -38,6 +38,7 @@ type meta struct {
 	subject    string
 	replayed   time.Time
 	fromLane   bool
+	copied     bool // one of relay's own copies, not what the producer published
 }
 
 // message is one delivery of one stored message.
@@ -69,6 +70,7 @@ func readMeta(subject string, h nats.Header) meta {
 	if strings.HasPrefix(subject, SubjectOutbound) {
 		return m
 	}
+	m.copied = true
 	key, err := relay.ParseKey(h.Get(metaKey))
 	if err != nil {
 		return m

@@ -17,7 +17,9 @@ import (
 //   - lane: behind an open circuit, with no timer at all.
 //
 // An event that came from its lane is never parked again: it sleeps, and the
-// lane stops draining.
+// lane stops draining. A copy that came before its time sleeps as well, and for
+// MaxSleep at most: where JetStream's clock is ahead of the others, a schedule
+// would bring it back at once, for ever.
 func (c *Consumer) shelve(m message, w relay.Webhook, v relay.Verdict) relay.Verdict {
 	switch {
 	case v.Action.Buried():
@@ -31,6 +33,11 @@ func (c *Consumer) shelve(m message, w relay.Webhook, v relay.Verdict) relay.Ver
 		return v
 	}
 	v.After = max(v.After, minSleep)
+	if v.Action == relay.Wait && (m.copied || v.After <= c.MaxSleep) {
+		v.Place, v.After = relay.Asleep, min(v.After, c.MaxSleep)
+		c.sleep.take(w.EndpointKey, v.After) // counted; if there is no place, it takes one all the same
+		return v
+	}
 	switch {
 	case v.After > c.MaxSleep:
 		v.Place = relay.Scheduled

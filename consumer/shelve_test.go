@@ -30,6 +30,8 @@ func TestShelve(t *testing.T) {
 		"busy with a full budget":          {relay.Verdict{Action: relay.Defer, After: time.Second}, false, true, relay.Parked},
 		"scheduled for later":              {relay.Verdict{Action: relay.Defer, After: 20 * 24 * time.Hour}, false, false, relay.Scheduled},
 		"waiting for another's claim":      {relay.Verdict{Action: relay.Wait, After: time.Second}, false, false, relay.Asleep},
+		"the same with a full budget":      {relay.Verdict{Action: relay.Wait, After: time.Second}, false, true, relay.Asleep},
+		"a schedule still to be made":      {relay.Verdict{Action: relay.Wait, After: time.Hour}, false, false, relay.Scheduled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			con := &Consumer{Options: Options{MaxSleep: 15 * time.Minute}, sleep: newSleepBudget(10)}
@@ -44,6 +46,17 @@ func TestShelve(t *testing.T) {
 				t.Errorf("a lane has no timer, but the verdict waits %v", got.After)
 			}
 		})
+	}
+}
+
+// JetStream's clock is far ahead: it fires at once whatever is scheduled for the
+// time that is left by Postgres' clock.
+func TestACopyThatComesEarlyIsNotScheduledAgain(t *testing.T) {
+	con := &Consumer{Options: Options{MaxSleep: 15 * time.Minute}, sleep: newSleepBudget(0)}
+	early := message{meta: meta{copied: true}}
+	got := con.shelve(early, relay.Webhook{EndpointKey: "abc"}, relay.Verdict{Action: relay.Wait, After: time.Hour, Place: relay.Scheduled})
+	if got.Place != relay.Asleep || got.After != con.MaxSleep {
+		t.Errorf("%+v, want asleep for %v", got, con.MaxSleep)
 	}
 }
 
