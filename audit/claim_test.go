@@ -237,6 +237,16 @@ func TestLeftOverClaimLeavesARow(t *testing.T) {
 	check(t, state(t, pool, w), "delivered at gone, generation 0, 2 attempts (2), streak 0, free, no time")
 }
 
+func TestReplayBringsNewLimits(t *testing.T) {
+	pool := connect(t, testdb.New(t))
+	l := run(t, pool, audit.Options{})
+	w := event()
+	finish(t, l, w, relay.Verdict{Action: relay.Dead, Place: relay.DeadLetters})
+	w.Generation, w.MaxAttempts, w.ExpiresAt = 1, 7, w.ExpiresAt.Add(time.Hour)
+	grant(t, l, w)
+	check(t, query[int](t, pool, "SELECT max_attempts FROM relay.webhooks WHERE expires_at = $1", w.ExpiresAt), 7)
+}
+
 func TestPoison(t *testing.T) {
 	pool := connect(t, testdb.New(t))
 	l := run(t, pool, audit.Options{})

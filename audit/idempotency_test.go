@@ -37,6 +37,9 @@ func TestDuplicate(t *testing.T) {
 
 	second.Generation = 1 // somebody wants it all the same
 	grant(t, l, second)
+	unseen := keyed("k") // and a replay whose row is long dropped
+	unseen.Generation = 1
+	grant(t, l, unseen)
 }
 
 func TestKeyOfADeadEventIsFree(t *testing.T) {
