@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -225,6 +226,9 @@ func (l *lanes) release(ctx context.Context, key string, n int, only func(*jetst
 		}
 		if err != nil {
 			return 0, fmt.Errorf("read %s: %w", subject, err)
+		}
+		if before := raw.Header.Get("Nats-Last-Sequence"); before != strconv.FormatUint(last, 10) {
+			break // an answer was lost on the way: what it held must not be removed
 		}
 		if only != nil && !only(raw) {
 			break
