@@ -1,0 +1,172 @@
+package consumer_test
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/consumer"
+	"github.com/relaywebhooks/relay/policy"
+	"github.com/relaywebhooks/relay/relaytest"
+)
+
+// The first attempt of a quick retry is recorded, and another process has the
+// event before the second one is claimed. What policy thinks of the first one
+// is nobody's business any more: the event is the other's, and no letter of it
+// may be written.
+func TestAQuickRetryThatLosesItsClaimDecidesNothing(t *testing.T) {
+	r := relaytest.Start(t, relaytest.Options{
+		Policy:   policy.Options{Schedule: []time.Duration{time.Hour}, Jitter: -1},
+		Consumer: consumer.Options{AckWait: 2 * time.Second},
+	})
+	thief(t, r)
+	s := &scripts{codes: map[string][]int{"/": {200, reset, 200}}}
+	r.Receiver.Always(s.ServeHTTP)
+	r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL + "/"})) // the connection is kept, and reused
+	id := r.Publish(map[string]any{
+		"url": r.Receiver.URL + "/", "expires_at": time.Now().Add(time.Minute).UTC().Format(time.RFC3339),
+	})
+	w := r.RequireDelivered(id)
+	if rows := r.Attempts(id); len(rows) != 3 || w.Attempts != 2 { // the thief's is unrecorded
+		t.Errorf("recorded %+v with %+v", w, rows)
+	}
+	requireEmpty(t, r)
+	if n := stored(t, r, consumer.StreamDead); n != 0 {
+		t.Errorf("%d letters of an event that was delivered", n)
+	}
+}
+
+// thief claims an event for another process, once, in the moment between the
+// two attempts of a quick retry.
+func thief(t *testing.T, r *relaytest.Relay) {
+	t.Helper()
+	for _, sql := range []string{
+		`CREATE FUNCTION relay.steal() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			NEW.claim := gen_random_uuid(); NEW.claimed_by := 'thief'; NEW.status := 'processing';
+			NEW.claimed_until := now() + interval '2 seconds';
+			RETURN NEW;
+		END $$`,
+		`CREATE TRIGGER steal BEFORE UPDATE ON relay.webhooks FOR EACH ROW
+			WHEN (NEW.reason = 'once more at once' AND OLD.claimed_by IS NOT NULL AND NEW.claim IS NULL) EXECUTE FUNCTION relay.steal()`,
+	} {
+		if _, err := r.DB.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func stored(t *testing.T, r *relaytest.Relay, name string) int {
+	t.Helper()
+	stream, err := r.JS.Stream(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(stream.CachedInfo().State.Msgs)
+}
+
+// A replayed event dies again and is buried before the replay has removed its
+// old letter, which is gone by then. The job goes on.
+func TestALetterMayBeGoneBeforeTheReplayRemovesIt(t *testing.T) {
+	var r *relaytest.Relay
+	var once sync.Once
+	var id string
+	r = relaytest.Start(t, relaytest.Options{Consumer: consumer.Options{At: func(p consumer.Point) {
+		if p == consumer.AfterMove && stored(t, r, consumer.StreamQueue) == 0 { // of the replay
+			once.Do(func() {
+				r.Eventually(func() bool { w := r.Webhooks(id); return w[0].Generation == 1 && w[0].Status == "dead" })
+				r.Eventually(func() bool { return r.Letter(r.Webhooks(id)[0]).Sequence > 1 })
+			})
+		}
+	}}})
+	r.Receiver.Always(relaytest.Status(http.StatusNotFound))
+	id = r.Publish(map[string]any{"url": r.Receiver.URL})
+	r.RequireDead(id)
+	requireEmpty(t, r)
+	if job := replay(t, r, "all"); job.Replayed != 1 {
+		t.Errorf("%+v", job)
+	}
+	if letter := r.Letter(r.Webhooks(id)[0]); letter.Header.Get("Relay-Meta-Generation") != "1" {
+		t.Errorf("the letter of the replay is gone, %v is left", letter.Header)
+	}
+}
+
+// What relay adds to the headers of its own copies does not count against the
+// limit: an event that was accepted stays acceptable wherever it waits.
+func TestAnEventAtTheHeaderLimitCanWait(t *testing.T) {
+	r := relaytest.Start(t, relaytest.Options{Consumer: consumer.Options{MaxSleep: 500 * time.Millisecond}})
+	r.Receiver.Answer(http.StatusNotFound)
+	m := raw(r.Receiver.URL, nil, "Relay-Id", "full", "Relay-Scheduled-At", time.Now().Add(2*time.Second).UTC().Format(time.RFC3339))
+	m.Header.Set("X-Trace", strings.Repeat("x", relay.MaxMessageHeader-headerSize(m)-20))
+	r.PublishMsg(m)
+	if w := r.RequireDead("full"); w.Attempts != 1 {
+		t.Errorf("recorded %+v", w)
+	}
+	replay(t, r, "all")
+	r.RequireDelivered("full")
+}
+
+// A message with more headers than a letter can take is buried all the same,
+// once.
+func TestAMessageOfHeadersOnlyIsBuried(t *testing.T) {
+	r := relaytest.Start(t)
+	m := raw(r.Receiver.URL, []byte("body"), "Relay-Id", "heady")
+	for i := range 60 {
+		m.Header.Set("X-"+strconv.Itoa(i), strings.Repeat("x", 1060))
+	}
+	m.Header.Set("X-Rest", strings.Repeat("x", 65_500-headerSize(m)))
+	r.PublishMsg(m)
+	w := r.RequireDead("heady")
+	if letter := r.Letter(w); !strings.Contains(w.Reason, "message headers") || string(letter.Data) != "body" {
+		t.Errorf("recorded %+v, the letter is %v", w, letter.Header)
+	}
+	requireEmpty(t, r)
+}
+
+// A schedule of an earlier generation that arrives late, from a process that
+// was cut off, does not take the place of the one that counts.
+func TestALateScheduleOfAnOldGenerationReplacesNothing(t *testing.T) {
+	r := relaytest.Start(t, relaytest.Options{
+		Policy:   policy.Options{Schedule: []time.Duration{2 * time.Second}, Jitter: -1},
+		Consumer: consumer.Options{MaxSleep: 500 * time.Millisecond},
+	})
+	r.Receiver.Answer(500, 404, 500) // then 200
+	id := r.Publish(map[string]any{"url": r.Receiver.URL})
+	old := schedule(t, r, id, 0)
+	r.RequireDead(id)
+	replay(t, r, "all")
+	schedule(t, r, id, 1)
+	late := nats.NewMsg(old.Subject)
+	late.Data = old.Data
+	for name, values := range old.Header {
+		if !strings.HasPrefix(name, "Nats-") || strings.HasPrefix(name, "Nats-Schedule") {
+			late.Header[name] = values
+		}
+	}
+	r.PublishMsg(late)
+	r.RequireDelivered(id)
+	requireEmpty(t, r)
+}
+
+// schedule waits until a generation of an event waits as a schedule.
+func schedule(t *testing.T, r *relaytest.Relay, id string, generation int) *jetstream.RawStreamMsg {
+	t.Helper()
+	var found *jetstream.RawStreamMsg
+	if !r.Eventually(func() bool {
+		stream, err := r.JS.Stream(t.Context(), consumer.StreamLater)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err = stream.GetLastMsgForSubject(t.Context(), "webhooks.later.>")
+		return err == nil && found.Header.Get("Relay-Meta-Generation") == strconv.Itoa(generation)
+	}) {
+		t.Fatalf("generation %d of %s has no schedule: %+v", generation, id, r.Webhooks(id))
+	}
+	return found
+}
