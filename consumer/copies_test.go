@@ -1,0 +1,125 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/relaywebhooks/relay/audit"
+	"github.com/relaywebhooks/relay/consumer"
+	"github.com/relaywebhooks/relay/policy"
+	"github.com/relaywebhooks/relay/relaytest"
+	"github.com/relaywebhooks/relay/relaytest/testdb"
+)
+
+// However many copies of an event are alive, on whatever shelf, in whichever of
+// two processes, and wherever the work on it breaks off before its request or
+// after its record: it comes to one end, is answered 2xx once at most, and has
+// a letter if it is dead.
+func TestExtraCopiesChangeNothing(t *testing.T) {
+	server, db := relaytest.StartNATS(t), testdb.New(t)
+	start := func(worker string) *relaytest.Relay {
+		return relaytest.Start(t, relaytest.Options{
+			NATS: server, DatabaseURL: db, Audit: audit.Options{Worker: worker},
+			Policy: policy.Options{
+				Schedule: []time.Duration{50 * time.Millisecond, 700 * time.Millisecond}, MaxBackoff: 100 * time.Millisecond,
+				MaxThrottle: time.Millisecond, Jitter: -1,
+				Circuit: policy.CircuitOptions{Failures: 4, Executions: 8, Delay: 200 * time.Millisecond},
+			},
+			Consumer: consumer.Options{AckWait: 2 * time.Second, MaxSleep: 500 * time.Millisecond, Sweep: 200 * time.Millisecond, At: breakOff},
+		})
+	}
+	r, _ := start("a"), start("b")
+	receiver := relaytest.NewReceiver(t)
+	var mu sync.Mutex
+	good := map[string]int{}
+	receiver.Always(func(w http.ResponseWriter, req *http.Request) {
+		code := []int{200, 200, 500, 500, 503, 404, 408}[rand.IntN(7)]
+		if code == 200 {
+			mu.Lock()
+			good[req.Header.Get("webhook-id")]++
+			mu.Unlock()
+		}
+		w.WriteHeader(code)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var copying sync.WaitGroup
+	copying.Go(func() { copyAtRandom(ctx, t, r) })
+	const n = 100
+	for i := range n {
+		r.Publish(map[string]any{"url": fmt.Sprint(receiver.URL, "/", i%3), "id": fmt.Sprint("copied_", i), "max_attempts": 4})
+		if i%50 == 49 {
+			ask(t, r, consumer.SubjectReplay, "all")
+		}
+	}
+	for i := range n {
+		r.RequireStatus(fmt.Sprint("copied_", i), "delivered", "failed", "dead")
+	}
+	cancel()
+	copying.Wait()
+	requireEmpty(t, r)
+	for i := range n {
+		id := fmt.Sprint("copied_", i)
+		w := r.RequireStatus(id, "delivered", "failed", "dead")
+		if (w.Status == "delivered") != (good[id] == 1) || good[id] > 1 {
+			t.Errorf("%s was answered 2xx %d times: %+v %+v", id, good[id], w, r.Attempts(id))
+		}
+		if w.Status != "delivered" {
+			r.Letter(w)
+		}
+	}
+}
+
+// breakOff ends the work on a message now and then, where that costs no second
+// request.
+func breakOff(p consumer.Point) {
+	switch p {
+	case consumer.AfterClaim, consumer.AfterRecord, consumer.BeforeAck, consumer.AfterAck:
+		if rand.IntN(50) == 0 {
+			panic(p)
+		}
+	case consumer.AfterSend, consumer.BeforeRecord, consumer.AfterMove:
+	}
+}
+
+// copyAtRandom makes due copies of whatever waits on the shelves.
+func copyAtRandom(ctx context.Context, t *testing.T, r *relaytest.Relay) {
+	made := 0
+	defer func() { t.Logf("%d copies", made) }()
+	stream, err := r.JS.Stream(ctx, consumer.StreamLater)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for ctx.Err() == nil {
+		info, err := stream.Info(ctx)
+		if err != nil || info.State.LastSeq == 0 {
+			continue
+		}
+		first := max(info.State.FirstSeq, 1)
+		raw, err := stream.GetMsg(ctx, first+rand.Uint64N(info.State.LastSeq-first+1))
+		if err != nil {
+			<-time.After(time.Millisecond)
+			continue
+		}
+		key := strings.Split(raw.Subject, ".")[2]
+		again := nats.NewMsg("webhooks.due." + key)
+		again.Data = raw.Data
+		for name, values := range raw.Header {
+			if !strings.HasPrefix(name, "Nats-") {
+				again.Header[name] = values
+			}
+		}
+		if _, err := r.JS.PublishMsg(ctx, again); err == nil {
+			made++
+		}
+		<-time.After(3 * time.Millisecond)
+	}
+}
