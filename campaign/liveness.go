@@ -1,0 +1,241 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	laneBound   = 30 * time.Second // after its endpoint is well, a lane is empty
+	drainBound  = 30 * time.Second // after the last heal, everything has ended
+	resumeBound = 5 * time.Second  // after a server is back, requests flow
+	tellBound   = 3500 * time.Millisecond
+)
+
+// everythingDrains is I9: when load and faults have ended, so does all work,
+// in time; and after each fault requests flow again in time.
+func (c *checker) everythingDrains() {
+	ebb, drained := c.first(sayEbb), c.first(sayDrained)
+	switch took := drained.At.Sub(ebb.At); {
+	case drained.Note != "":
+		c.wrong("I9", "", "not drained: %s", drained.Note)
+	case took > drainBound:
+		c.wrong("I9", "", "draining took %v, want at most %v", took, drainBound)
+	}
+	for _, f := range c.faults {
+		if after := c.flowsAfter(f.to, ebb.At); after > resumeBound {
+			c.wrong("I9", "", "no request for %v after the heal of %s at %.1f s", after, f.name, f.to.Sub(c.began).Seconds())
+		}
+	}
+}
+
+// flowsAfter is the time from a moment to the next request, unless the load
+// ends or another fault begins before the bound.
+func (c *checker) flowsAfter(from, end time.Time) time.Duration {
+	for _, f := range c.faults {
+		if f.from.After(from) && f.from.Before(end) {
+			end = f.from
+		}
+	}
+	for _, e := range c.history {
+		if e.What == sayRequest && e.At.After(from) {
+			end = minTime(end, e.At)
+			break
+		}
+	}
+	return end.Sub(from)
+}
+
+func minTime(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func (c *checker) first(what string) entry {
+	for _, e := range c.history {
+		if e.What == what {
+			return e
+		}
+	}
+	return entry{}
+}
+
+// healthyStayFast is I10: while other endpoints are sick, the healthy ones'
+// webhooks come as fast as without any fault, up to twice the time and a
+// hundred milliseconds for the noise of a small machine.
+func (c *checker) healthyStayFast() {
+	calm, sick := c.latencies()
+	if len(calm) < 200 || len(sick) < 200 {
+		return
+	}
+	if base, under := quantile(calm, 0.99), quantile(sick, 0.99); under > 2*base+100*time.Millisecond {
+		c.wrong("I10", "", "while others were sick, healthy endpoints waited %v at p99; %v without a fault", under, base)
+	}
+}
+
+// latencies are the times from confirmation to first request, of events that
+// succeed at once: those far from any fault, and those during outages of other
+// endpoints.
+func (c *checker) latencies() (calm, sick []time.Duration) {
+	for _, e := range c.acked {
+		requests := c.requests[e.ID]
+		if planOf(e.ID) != planOK || len(requests) == 0 || !strings.HasPrefix(c.intended[e.ID].Path, "/ok/") {
+			continue
+		}
+		took := max(0, requests[0].at.Sub(e.At))
+		switch near := c.faultsNear(e.At); {
+		case len(near) == 0:
+			calm = append(calm, took)
+		case len(near) == 1 && strings.HasPrefix(near[0].name, "outage"):
+			sick = append(sick, took)
+		}
+	}
+	return calm, sick
+}
+
+// faultsNear are the faults that can still be felt at a moment.
+func (c *checker) faultsNear(at time.Time) (near []span) {
+	for _, f := range c.faults {
+		if at.After(f.from.Add(-requestTimeout)) && at.Before(f.to.Add(ackWait+requestTimeout)) {
+			near = append(near, f)
+		}
+	}
+	return near
+}
+
+func quantile(ds []time.Duration, q float64) time.Duration {
+	if len(ds) == 0 {
+		return 0
+	}
+	slices.Sort(ds)
+	return ds[min(len(ds)-1, int(q*float64(len(ds))))]
+}
+
+// nothingLeaks is I11: a process that worked through the campaign holds no
+// more than it did when it was warm, and ends in order.
+func (c *checker) nothingLeaks() {
+	warm := map[string]entry{}
+	for _, e := range c.history {
+		switch {
+		case e.What == sayUsage && e.Name == "warm":
+			warm[e.Worker] = e
+		case e.What == sayUsage:
+			w, known := warm[e.Worker]
+			if known && (e.Seq > w.Seq+60 || e.Number > w.Number+40 || e.Millis > 2*w.Millis+100) {
+				c.wrong("I11", "", "%s: %d goroutines, %d descriptors, %d MiB when warm; %d, %d, %d when drained",
+					e.Worker, w.Seq, w.Number, w.Millis, e.Seq, e.Number, e.Millis)
+			}
+		case e.What == sayEnded && e.Status != 0:
+			c.wrong("I11", "", "%s ended with status %d", e.Worker, e.Status)
+		}
+	}
+}
+
+// attemptsAreCounted is I12.
+func (c *checker) attemptsAreCounted() {
+	for _, v := range c.evidence.events {
+		made := 0
+		for _, r := range v.rows {
+			if r.kind != "unrecorded" {
+				made++
+			}
+		}
+		if made != v.attempts {
+			c.wrong("I12", v.id, "%d attempts counted, %d in rows", v.attempts, made)
+		}
+	}
+}
+
+// nothingIsRefused is I13: every row has its day's partition, and relay's log
+// tells of nothing that must not be: no race, no panic.
+func (c *checker) nothingIsRefused() {
+	if c.strange > 0 {
+		c.wrong("I13", "", "%d default partitions", c.strange)
+	}
+	for _, e := range c.history {
+		if e.What == sayTrouble {
+			c.wrong("I13", "", "%s: %s", e.Name, e.Note)
+		}
+	}
+}
+
+// lanesDrain: no lane is non-empty 30 s after its endpoint is well.
+func (c *checker) lanesDrain() {
+	since, seen := map[string]time.Time{}, map[string]bool{}
+	for _, e := range c.history {
+		switch {
+		case e.What != sayLane:
+		case e.Name == "all": // a new look at the lanes: those not seen in the last one were empty
+			for key := range since {
+				if !seen[key] {
+					delete(since, key)
+				}
+			}
+			clear(seen)
+		default:
+			seen[e.Name] = true
+			if _, known := since[e.Name]; !known {
+				since[e.Name] = e.At
+			}
+			for _, f := range c.faults {
+				if at := f.to; at.After(since[e.Name]) && at.Before(e.At) || f.from.Before(e.At) && f.to.After(e.At) {
+					since[e.Name] = e.At // whatever broke may have kept it from draining
+				}
+			}
+			if e.At.Sub(since[e.Name]) > laneBound {
+				c.wrong("lanes", "", "lane %s has %d events %v after the last fault", e.Name, e.Seq, e.At.Sub(since[e.Name]))
+				return
+			}
+		}
+	}
+}
+
+// readinessTells: while NATS or Postgres was away for long enough to be
+// noticed, /readyz of a relay said so.
+func (c *checker) readinessTells() {
+	for _, f := range c.faults {
+		away := f.name == "kill-nats" || f.name == "kill-postgres" || f.name == "stop-postgres"
+		if !away || f.to.Sub(f.from) < tellBound {
+			continue
+		}
+		told, ready := false, true
+		for _, e := range c.history {
+			if e.What != sayReady || e.At.After(f.to) {
+				continue
+			}
+			ready = e.Status == 200
+			told = told || e.At.After(f.from) && !ready
+		}
+		if !told && ready {
+			c.wrong("ready", "", "/readyz said nothing of %s at %.1f s", f.name, f.from.Sub(c.began).Seconds())
+		}
+	}
+}
+
+// workResumes: what a killed process had in hand is tried again by another one
+// within AckWait and a second, unless another fault is in its way.
+func (c *checker) workResumes() {
+	for _, v := range c.evidence.events {
+		for i, r := range v.rows {
+			if r.kind != "unrecorded" || i+1 == len(v.rows) || !strings.HasPrefix(c.intended[v.id].Path, "/ok/") {
+				continue
+			}
+			cause, found := c.causeOf(r)
+			if !found || c.history[cause].What != sayGone || len(c.faultsNear(c.history[cause].At)) > 1 {
+				continue
+			}
+			killed := c.history[cause].At
+			if after := v.rows[i+1].started.Sub(killed); after > ackWait+time.Second {
+				c.wrong("resume", v.id, "tried again %v after its process was killed", after)
+			}
+		}
+	}
+}
+
+func (v *verdict) add(name, format string, a ...any) {
+	v.Figures = append(v.Figures, figure{name, fmt.Sprintf(format, a...)})
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// fault is one way to break the world. It takes the lock of nothing: the
+// nemesis has one fault at a time, and combinations are faults of their own.
+type fault struct {
+	name string
+	hold [2]time.Duration // between inject and heal, at least and at most
+	// needs are what the world must have: 'c' a cluster, '1' no cluster.
+	needs byte
+	// inject breaks something and returns how to mend it. heal returns when
+	// what was broken works again.
+	inject func(ctx context.Context, b *breaking) (heal func(context.Context) error, err error)
+}
+
+// breaking is what a fault works with: the world, and its own part of chance.
+type breaking struct {
+	*world
+	random *rand.Rand
+	hold   time.Duration
+}
+
+// station is the relay process that this fault is about.
+func (b *breaking) station() *station { return b.stations[b.random.IntN(len(b.stations))] }
+
+// server is the NATS server that this fault is about.
+func (b *breaking) server() *natsServer { return b.nats[b.random.IntN(len(b.nats))] }
+
+// planned is a fault in the calendar.
+type planned struct {
+	fault
+	at, hold time.Duration
+	seed     uint64
+}
+
+// nemesis breaks things, by a calendar that its seed decides.
+type nemesis struct{ calendar []planned }
+
+const (
+	warmUp   = 5 * time.Second // without faults, for the figures of a calm run
+	coolDown = 3 * time.Second // of load after the last fault
+)
+
+// newNemesis makes the calendar: the faults in a shuffled order, all of them
+// before any comes again.
+func newNemesis(s settings) *nemesis {
+	random := rand.New(rand.NewPCG(s.Seed, 2)) //nolint:gosec // a campaign must be repeatable
+	deck := chooseFaults(s)
+	n := &nemesis{}
+	if len(deck) == 0 {
+		return n
+	}
+	var drawn []fault
+	for at := warmUp; ; {
+		if len(drawn) == 0 {
+			drawn = slices.Clone(deck)
+			random.Shuffle(len(drawn), func(i, j int) { drawn[i], drawn[j] = drawn[j], drawn[i] })
+		}
+		f := drawn[0]
+		drawn = drawn[1:]
+		p := planned{fault: f, at: at, hold: between(random, f.hold), seed: random.Uint64()}
+		if at+p.hold > s.Duration-coolDown {
+			return n
+		}
+		n.calendar = append(n.calendar, p)
+		at += p.hold + between(random, [2]time.Duration{s.Every / 2, s.Every * 3 / 2})
+	}
+}
+
+func between(random *rand.Rand, d [2]time.Duration) time.Duration {
+	if d[1] <= d[0] {
+		return d[0]
+	}
+	return (d[0] + time.Duration(random.Int64N(int64(d[1]-d[0])))).Round(time.Millisecond)
+}
+
+// chooseFaults are those that were asked for, or all that suit the world.
+func chooseFaults(s settings) []fault {
+	var chosen []fault
+	for _, f := range catalogue() {
+		suits := f.needs == 0 || f.needs == 'c' && s.Cluster || f.needs == '1' && !s.Cluster
+		if len(s.Only) == 0 && suits || slices.Contains(s.Only, f.name) {
+			chosen = append(chosen, f)
+		}
+	}
+	return chosen
+}
+
+// catalogue is every fault there is.
+func catalogue() []fault {
+	return slices.Concat(processFaults(), cableFaults(), postgresFaults(), receiverFaults(), diskFaults(), clusterFaults())
+}
+
+func (n *nemesis) print(out io.Writer) {
+	fmt.Fprintf(out, "%d faults, each not before its time:\n", len(n.calendar))
+	for i, p := range n.calendar {
+		fmt.Fprintf(out, "  %3d  %6.1f s  %-24s for %v\n", i+1, p.at.Seconds(), p.name, p.hold)
+	}
+}
+
+// run works through the calendar while ctx lasts. Each fault is healed before
+// the next one comes. An error is a fault that could not be made, or that did
+// not heal.
+func (n *nemesis) run(ctx context.Context, w *world, out io.Writer) error {
+	began := time.Now()
+	for i, p := range n.calendar {
+		if !wait(ctx, time.Until(began.Add(p.at))) {
+			return nil // the load has ended; so has the need for faults
+		}
+		if i == 0 {
+			for _, s := range w.stations {
+				s.usage(ctx, "warm")
+			}
+		}
+		if err := p.strike(ctx, w, i+1); err != nil {
+			return fmt.Errorf("fault %d, %s: %w", i+1, p.name, err)
+		}
+		if i == len(n.calendar)/2 {
+			w.replay(ctx, out)
+		}
+	}
+	wait(ctx, time.Until(began.Add(w.settings.Duration)))
+	return nil
+}
+
+func (p planned) strike(ctx context.Context, w *world, number int) error {
+	ctx = context.WithoutCancel(ctx)                                                 // what is broken is mended, although the load ends
+	b := &breaking{world: w, random: rand.New(rand.NewPCG(p.seed, 3)), hold: p.hold} //nolint:gosec // as above
+	w.history.note(entry{What: sayFault, Number: number, Name: p.name})
+	heal, err := p.inject(ctx, b)
+	if err != nil {
+		return err
+	}
+	wait(ctx, p.hold)
+	err = heal(ctx)
+	w.history.note(entry{What: sayHeal, Number: number, Name: p.name})
+	return err
+}
+
+// wait waits and reports whether ctx is still alive.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(max(0, d))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// replay asks all dead letters back, in the middle of everything.
+func (w *world) replay(ctx context.Context, out io.Writer) {
+	answer := ""
+	err := w.eventually(context.WithoutCancel(ctx), 10*time.Second, "replay", func(ctx context.Context) error {
+		m, err := w.conn.RequestWithContext(ctx, "relay.dead.replay", []byte("all"))
+		if err != nil {
+			return err
+		}
+		if code := m.Header.Get("Nats-Service-Error-Code"); code != "" {
+			return errors.New(code + ": " + m.Header.Get("Nats-Service-Error"))
+		}
+		answer = string(m.Data)
+		return nil
+	})
+	if err != nil {
+		answer = err.Error()
+		w.history.note(entry{What: sayTrouble, Name: "replay", Note: answer})
+	}
+	w.history.note(entry{What: sayReplay, Note: answer})
+	fmt.Fprintln(out, "replay:", answer)
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay/consumer"
+)
+
+const (
+	healthyPaths = 6 // /ok/0 to /ok/5: never sick as a whole
+	sickPaths    = 3 // /sick/0 to /sick/2: the nemesis may strike these
+	publishers   = 12
+)
+
+// mix is how often each plan is chosen, out of 1000. The rest is planOK.
+var mix = []struct {
+	plan  plan
+	share int
+}{
+	{planDrip, 25},
+	{planFlaky, 40},
+	{planFail, 6},
+	{planHang, 8},
+	{planReset, 20},
+	{planGone, 12},
+	{planBusy, 8},
+	{planLate, 15},
+	{planInvalid, 4},
+	{planTwin, 6},
+}
+
+// producer publishes events with known ids, at a steady rate.
+type producer struct {
+	history *history
+	js      jetstream.JetStream
+	seed    uint64
+	rate    int
+	url     string // of the receiver's cable
+	quiet   bool   // only planOK: for a look at one fault alone
+}
+
+// run publishes until ctx ends, and then only finishes what it has begun: an
+// event whose confirmation was lost is published again under its message id.
+func (p *producer) run(ctx context.Context) {
+	random := rand.New(rand.NewPCG(p.seed, 1)) //nolint:gosec // a campaign must be repeatable
+	queue := make(chan *nats.Msg)
+	var publishing sync.WaitGroup
+	for range publishers {
+		publishing.Go(func() {
+			for m := range queue {
+				p.publish(m)
+			}
+		})
+	}
+	tick := time.NewTicker(time.Second / time.Duration(p.rate))
+	defer tick.Stop()
+	for n := 0; ctx.Err() == nil; n++ {
+		m := p.event(n, random)
+		select {
+		case queue <- m:
+		case <-ctx.Done():
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	close(queue)
+	publishing.Wait()
+}
+
+// publish tries until JetStream confirms. A lost confirmation makes no second
+// event: the message id is remembered by the stream.
+func (p *producer) publish(m *nats.Msg) {
+	id := m.Header.Get(nats.MsgIdHdr)
+	p.history.note(entry{What: sayIntend, ID: id, Plan: planOf(id), Path: m.Header.Get("X-Path"), Hash: m.Header.Get("X-Hash")})
+	m.Header.Del("X-Path")
+	m.Header.Del("X-Hash")
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		ack, err := p.js.PublishMsg(ctx, m)
+		cancel()
+		if err == nil {
+			p.history.note(entry{What: sayAcked, ID: id, Seq: ack.Sequence})
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// event makes the nth event. Its id tells the plan, as <run>_<plan>_<n>.
+func (p *producer) event(n int, random *rand.Rand) *nats.Msg {
+	what := planOK
+	for left, i := random.IntN(1000), 0; !p.quiet && i < len(mix); i++ {
+		if left -= mix[i].share; left < 0 {
+			what = mix[i].plan
+			break
+		}
+	}
+	path := fmt.Sprintf("/ok/%d", random.IntN(healthyPaths))
+	switch {
+	case what == planBusy:
+		path = "/busy"
+	case !p.quiet && random.IntN(100) < 8:
+		path = fmt.Sprintf("/sick/%d", random.IntN(sickPaths))
+	}
+	id := fmt.Sprintf("c%d_%s_%06d", p.seed, what, n)
+	payload := fmt.Sprintf(`{"n": %d, "fill":  %q}`, n, strings.Repeat("x", random.IntN(600)))
+	m := nats.NewMsg(consumer.SubjectOutbound)
+	if what == planOK && n%4 == 0 {
+		m.Data = fmt.Appendf(nil, `{"id": %q, "url": %q, "event_type": "campaign.raw", "payload": %s}`, id, p.url+path, payload)
+	} else {
+		m.Data = []byte(payload)
+		m.Header.Set("Relay-Url", p.url+path)
+		m.Header.Set("Relay-Id", id)
+		p.ask(m, what, n, random)
+	}
+	sum := sha256.Sum256([]byte(payload))
+	m.Header.Set(nats.MsgIdHdr, id)
+	m.Header.Set("X-Path", path) // for the history; they do not leave this process
+	m.Header.Set("X-Hash", hex.EncodeToString(sum[:8]))
+	return m
+}
+
+// ask sets what some plans need said in the message.
+func (p *producer) ask(m *nats.Msg, what plan, n int, random *rand.Rand) {
+	switch what { //nolint:exhaustive // the others need nothing
+	case planLate:
+		m.Header.Set("Relay-Scheduled-At", time.Now().Add(time.Duration(1+random.IntN(5))*time.Second).UTC().Format(time.RFC3339))
+	case planInvalid:
+		m.Header.Set("Relay-Max-Attempts", "many")
+	case planTwin:
+		m.Header.Set("Relay-Idempotency-Key", fmt.Sprintf("twin-%d-%d", p.seed, n/500))
+	}
+}

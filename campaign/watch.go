@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay/consumer"
+)
+
+// drainPatience bounds the time from the last heal to empty streams.
+const drainPatience = time.Minute
+
+// watch samples what relay says of itself and how much waits, until ctx ends.
+func (w *world) watch(ctx context.Context, out io.Writer) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	began, told := time.Now(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, s := range w.stations {
+			w.askReady(ctx, s)
+		}
+		w.countLanes(ctx)
+		if time.Since(told) >= 10*time.Second {
+			told = time.Now()
+			fmt.Fprintf(out, "%4.0f s: %d requests\n", time.Since(began).Seconds(), w.receiver.requests.Load())
+		}
+	}
+}
+
+// askReady notes when /readyz answers otherwise than the last time.
+func (w *world) askReady(ctx context.Context, s *station) {
+	ctx, cancel := context.WithTimeout(ctx, 2500*time.Millisecond)
+	defer cancel()
+	status, body := s.ask(ctx, "/readyz")
+	ready := status == 200
+	s.mu.Lock()
+	changed := ready != s.ready
+	s.ready = ready
+	s.mu.Unlock()
+	if changed {
+		w.history.note(entry{What: sayReady, Name: s.name, Status: status, Note: strings.Join(strings.Fields(body), " ")})
+	}
+}
+
+// countLanes notes how many events are parked, by endpoint.
+func (w *world) countLanes(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	stream, err := w.js.Stream(ctx, consumer.StreamLater)
+	if err != nil {
+		return // NATS is away
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter("webhooks.parked.>"))
+	if err != nil {
+		return
+	}
+	w.history.note(entry{What: sayLane, Name: "all", Seq: uint64(len(info.State.Subjects))})
+	for subject, n := range info.State.Subjects {
+		w.history.note(entry{What: sayLane, Name: strings.TrimPrefix(subject, "webhooks.parked."), Seq: n})
+	}
+}
+
+// drain waits until nothing is left to do, within bounds; the checker says
+// what is wrong with the rest.
+func (w *world) drain(ctx context.Context) {
+	err := w.eventually(ctx, drainPatience, "drain", func(ctx context.Context) error {
+		for _, name := range []string{consumer.StreamQueue, consumer.StreamLater} {
+			stream, err := w.js.Stream(ctx, name)
+			if err != nil {
+				return err
+			}
+			if n := stream.CachedInfo().State.Msgs; n > 0 {
+				return fmt.Errorf("%d messages on %s", n, name)
+			}
+		}
+		return nil
+	})
+	e := entry{What: sayDrained}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		e.Note = err.Error()
+	}
+	w.history.note(e)
+}
