@@ -71,10 +71,11 @@ func (c *Consumer) receive(ctx, work context.Context, batch jetstream.MessageBat
 			c.handle(work, m)
 		})
 	}
-	room.giveBack(n)
 	if err := batch.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
 		c.log.Warn().Err(err).Msg("pull ended early")
+		pause(ctx, fetchPause) // before the next one, which may end as soon: nobody may be there to answer
 	}
+	room.giveBack(n)
 }
 
 // slots counts the webhooks that may be worked on at once. A slot is free,
