@@ -19,6 +19,14 @@ type trouble struct {
 	rate    int           // bytes per second; 0: no limit
 }
 
+// delay is how long a piece takes.
+func (t trouble) delay(size int) time.Duration {
+	if t.rate == 0 {
+		return t.latency
+	}
+	return t.latency + time.Duration(size)*time.Second/time.Duration(t.rate)
+}
+
 // cable carries TCP connections from a port of its own to a target, as badly
 // as it is told.
 type cable struct {
@@ -167,31 +175,25 @@ func (c *cable) part(p *pair, answers bool, err error) {
 
 // pass lets one piece through, in time, or reports that the connection is over.
 func (c *cable) pass(p *pair, to io.Writer, piece []byte, answers bool) bool {
-	for {
-		t, changed := c.state()
-		if t.hold || t.deaf && answers {
-			<-changed
-			continue
-		}
-		if t.gone && !answers {
-			return true // swallowed
-		}
-		if answers && c.severed(p) {
-			return false
-		}
-		delay := t.latency
-		if t.rate > 0 {
-			delay += time.Duration(len(piece)) * time.Second / time.Duration(t.rate)
-		}
-		if delay > 0 {
-			select {
-			case <-time.After(delay):
-			case <-changed:
-			}
-		}
-		_, err := to.Write(piece)
-		return err == nil
+	t, changed := c.state()
+	for t.hold || t.deaf && answers {
+		<-changed
+		t, changed = c.state()
 	}
+	if t.gone && !answers {
+		return true // swallowed
+	}
+	if answers && c.severed(p) {
+		return false
+	}
+	if delay := t.delay(len(piece)); delay > 0 {
+		select {
+		case <-time.After(delay):
+		case <-changed:
+		}
+	}
+	_, err := to.Write(piece)
+	return err == nil
 }
 
 func (c *cable) severed(p *pair) bool {

@@ -9,24 +9,25 @@ import (
 
 // violation is an invariant that does not hold, of one event or of all.
 type violation struct {
-	Invariant string
-	ID        string // the webhook's, or ""
-	What      string
-	Story     []string // what happened to it
+	Invariant string   `json:"invariant"`
+	ID        string   `json:"id,omitempty"` // the webhook's
+	What      string   `json:"what"`
+	Story     []string `json:"story,omitempty"` // what happened to it
 }
 
 // verdict is what the checker found, and the figures of the run.
 type verdict struct {
-	Violations []violation
-	Figures    []figure
-	Faults     map[string]int // by name
-	Events     int
+	Seed       uint64         `json:"seed"`
+	Events     int            `json:"events"`
+	Faults     map[string]int `json:"faults"` // by name
+	Figures    []figure       `json:"figures"`
+	Violations []violation    `json:"violations"`
 }
 
 // figure is one line of the table of a run.
 type figure struct {
-	Name  string
-	Value any
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 // checker holds the evidence against the invariants.
@@ -109,46 +110,65 @@ func (c *checker) wrong(invariant, id, format string, a ...any) {
 	c.verdict.Violations = append(c.verdict.Violations, v)
 }
 
-// story tells all that is known of a webhook id, in order, with the faults of
-// the time.
-func (c *checker) story(id string) []string {
-	type line struct {
-		at   time.Time
-		text string
+// story is a list of things that happened, each with its time.
+type story []moment
+
+type moment struct {
+	at   time.Time
+	text string
+}
+
+func (s *story) add(at time.Time, format string, a ...any) {
+	*s = append(*s, moment{at, fmt.Sprintf(format, a...)})
+}
+
+func (s *story) told(began time.Time) (lines []string) {
+	slices.SortStableFunc(*s, func(a, b moment) int { return a.at.Compare(b.at) })
+	for _, l := range *s {
+		lines = append(lines, fmt.Sprintf("%8.3f s  %s", l.at.Sub(began).Seconds(), strings.TrimRight(l.text, " ")))
 	}
-	var lines []line
-	add := func(at time.Time, format string, a ...any) {
-		lines = append(lines, line{at, fmt.Sprintf(format, a...)})
+	return lines
+}
+
+// addFaults puts in what was done to relay around that time.
+func (c *checker) addFaults(lines *story) {
+	if len(*lines) == 0 {
+		return
 	}
-	for _, e := range c.history {
-		if e.ID == id {
-			add(e.At, "%s number %d status %d seq %d %s", e.What, e.Number, e.Status, e.Seq, e.Note)
+	first, last := (*lines)[0].at, (*lines)[0].at
+	for _, l := range *lines {
+		first = minTime(first, l.at)
+		if l.at.After(last) {
+			last = l.at
 		}
 	}
-	for _, v := range c.events[id] {
-		for _, r := range v.rows {
-			add(r.started, "row %s of %s: generation %d number %d, %s %d %s after %v, by %s",
-				r.attempt, r.key, r.generation, r.number, r.kind, r.status, r.class, r.took.Round(time.Millisecond), r.worker)
-		}
-	}
-	if len(lines) == 0 {
-		return nil
-	}
-	slices.SortStableFunc(lines, func(a, b line) int { return a.at.Compare(b.at) })
-	first, last := lines[0].at, lines[len(lines)-1].at
 	for _, e := range c.history {
 		switch e.What {
 		case sayFault, sayHeal, sayGone, sayPaused, sayEnded, sayStart:
 			if e.At.After(first.Add(-5*time.Second)) && e.At.Before(last.Add(5*time.Second)) {
-				add(e.At, "        %s %s %s", e.What, e.Name, e.Worker)
+				lines.add(e.At, "        %s %s %s", e.What, e.Name, e.Worker)
 			}
 		}
 	}
-	slices.SortStableFunc(lines, func(a, b line) int { return a.at.Compare(b.at) })
-	var told []string
-	for _, l := range lines {
-		told = append(told, fmt.Sprintf("%8.3f s  %s", l.at.Sub(c.began).Seconds(), strings.TrimRight(l.text, " ")))
+}
+
+// story tells all that is known of a webhook id, in order, with the faults of
+// the time.
+func (c *checker) story(id string) []string {
+	var lines story
+	for _, e := range c.history {
+		if e.ID == id {
+			lines.add(e.At, "%s number %d status %d seq %d %s", e.What, e.Number, e.Status, e.Seq, e.Note)
+		}
 	}
+	for _, v := range c.events[id] {
+		for _, r := range v.rows {
+			lines.add(r.started, "row %s of %s: generation %d number %d, %s %d %s after %v, by %s",
+				r.attempt, r.key, r.generation, r.number, r.kind, r.status, r.class, r.took.Round(time.Millisecond), r.worker)
+		}
+	}
+	c.addFaults(&lines)
+	told := lines.told(c.began)
 	for _, v := range c.events[id] {
 		told = append(told, fmt.Sprintf("row of %s: %s in %s, generation %d, %d attempts, reason %q", v.key, v.status, v.place, v.generation, v.attempts, v.reason))
 	}

@@ -40,6 +40,15 @@ func (e *event) terminal() bool {
 	return e.status == "delivered" || e.status == "failed" || e.status == "dead"
 }
 
+func (e *event) count(which func(*row) bool) (n int) {
+	for _, r := range e.rows {
+		if which(r) {
+			n++
+		}
+	}
+	return n
+}
+
 // row is a row of relay.attempts.
 type row struct {
 	key, attempt, kind, class, worker string

@@ -91,7 +91,7 @@ func readHistory(path string) ([]entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("campaign: read the history: %w", err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	var entries []entry
 	for lines := json.NewDecoder(bufio.NewReaderSize(file, 1<<16)); lines.More(); {
 		var e entry

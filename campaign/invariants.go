@@ -121,13 +121,7 @@ func (c *checker) everyEventEnds() {
 // by one of these, and no other fault makes a duplicate.
 func (c *checker) duplicatesHaveACause() {
 	for _, v := range c.evidence.events {
-		successes := 0
-		for _, r := range v.rows {
-			if r.success {
-				successes++
-			}
-		}
-		if successes > 1 {
+		if successes := v.count(func(r *row) bool { return r.success }); successes > 1 {
 			c.wrong("I6", v.id, "%d rows of one event say success", successes)
 		}
 	}

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -138,13 +138,7 @@ func (c *checker) nothingLeaks() {
 // attemptsAreCounted is I12.
 func (c *checker) attemptsAreCounted() {
 	for _, v := range c.evidence.events {
-		made := 0
-		for _, r := range v.rows {
-			if r.kind != "unrecorded" {
-				made++
-			}
-		}
-		if made != v.attempts {
+		if made := v.count(func(r *row) bool { return r.kind != "unrecorded" }); made != v.attempts {
 			c.wrong("I12", v.id, "%d attempts counted, %d in rows", v.attempts, made)
 		}
 	}
@@ -170,28 +164,46 @@ func (c *checker) lanesDrain() {
 		switch {
 		case e.What != sayLane:
 		case e.Name == "all": // a new look at the lanes: those not seen in the last one were empty
-			for key := range since {
-				if !seen[key] {
-					delete(since, key)
-				}
-			}
+			maps.DeleteFunc(since, func(key string, _ time.Time) bool { return !seen[key] })
 			clear(seen)
 		default:
 			seen[e.Name] = true
-			if _, known := since[e.Name]; !known {
-				since[e.Name] = e.At
-			}
-			for _, f := range c.faults {
-				if at := f.to; at.After(since[e.Name]) && at.Before(e.At) || f.from.Before(e.At) && f.to.After(e.At) {
-					since[e.Name] = e.At // whatever broke may have kept it from draining
-				}
-			}
+			since[e.Name] = c.calmSince(since[e.Name], e.At)
 			if e.At.Sub(since[e.Name]) > laneBound {
-				c.wrong("lanes", "", "lane %s has %d events %v after the last fault", e.Name, e.Seq, e.At.Sub(since[e.Name]))
+				c.wrong("lanes", "", "lane %s has %d events %v after the last outage", e.Name, e.Seq, e.At.Sub(since[e.Name]))
 				return
 			}
 		}
 	}
+}
+
+// calmSince is the later of two moments: when a lane was first seen (zero:
+// only now), and when the last fault ended that can keep a lane from draining.
+func (c *checker) calmSince(seen, now time.Time) time.Time {
+	if seen.IsZero() {
+		return now
+	}
+	for _, f := range c.faults {
+		if !f.stopsLanes() || f.from.After(now) {
+			continue
+		}
+		if seen = laterOf(seen, f.to); f.to.After(now) {
+			seen = now
+		}
+	}
+	return seen
+}
+
+// stopsLanes: an endpoint is sick, or out of reach, or the streams are.
+func (s span) stopsLanes() bool {
+	return strings.HasPrefix(s.name, "outage-") || strings.HasSuffix(s.name, "-receiver") || s.name == "disk-full-nats"
+}
+
+func laterOf(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // readinessTells: while NATS or Postgres was away for long enough to be
@@ -202,18 +214,23 @@ func (c *checker) readinessTells() {
 		if !away || f.to.Sub(f.from) < tellBound {
 			continue
 		}
-		told, ready := false, true
-		for _, e := range c.history {
-			if e.What != sayReady || e.At.After(f.to) {
-				continue
-			}
-			ready = e.Status == 200
-			told = told || e.At.After(f.from) && !ready
-		}
-		if !told && ready {
+		if !c.toldUnready(f) {
 			c.wrong("ready", "", "/readyz said nothing of %s at %.1f s", f.name, f.from.Sub(c.began).Seconds())
 		}
 	}
+}
+
+func (c *checker) toldUnready(f span) bool {
+	ready := true
+	for _, e := range c.history {
+		if e.What != sayReady || e.At.After(f.to) {
+			continue
+		}
+		if ready = e.Status == 200; !ready && e.At.After(f.from) {
+			return true
+		}
+	}
+	return !ready
 }
 
 // workResumes: what a killed process had in hand is tried again by another one
@@ -234,8 +251,4 @@ func (c *checker) workResumes() {
 			}
 		}
 	}
-}
-
-func (v *verdict) add(name, format string, a ...any) {
-	v.Figures = append(v.Figures, figure{name, fmt.Sprintf(format, a...)})
 }

@@ -112,6 +112,7 @@ func (s settings) run(ctx context.Context, out io.Writer) (verdict, error) {
 		return verdict{}, err
 	}
 	v := e.check()
+	v.Seed = s.Seed
 	v.print(out, s)
 	return v, nil
 }

@@ -30,7 +30,7 @@ func (w *world) startNATS(ctx context.Context) error {
 	if w.settings.Cluster {
 		n = 3
 	}
-	var routes []string
+	routes := make([]string, n)
 	for i := range n {
 		port, err := freePort()
 		if err != nil {
@@ -41,22 +41,13 @@ func (w *world) startNATS(ctx context.Context) error {
 			return err
 		}
 		name := fmt.Sprintf("n%d", i+1)
+		routes[i] = fmt.Sprintf("127.0.0.1:%d", route)
 		w.nats = append(w.nats, &natsServer{
 			w: w, name: name, config: w.settings.file(name + ".conf"), address: fmt.Sprintf("127.0.0.1:%d", port),
 		})
-		routes = append(routes, fmt.Sprintf("nats-route://127.0.0.1:%d", route))
 	}
 	for i, server := range w.nats {
-		config := fmt.Sprintf("server_name: %s\nlisten: %q\nmax_payload: %d\njetstream { store_dir: %q, sync_interval: always }\n",
-			server.name, server.address, relay.MaxBody+64<<10, filepath.Join(w.dir, "nats", server.name))
-		if n > 1 {
-			config += fmt.Sprintf("cluster { name: campaign, listen: %q, no_advertise: true, routes: [%s] }\n",
-				strings.TrimPrefix(routes[i], "nats-route://"), strings.Join(routes, ", "))
-		}
-		if err := os.WriteFile(server.config, []byte(config), 0o600); err != nil {
-			return fmt.Errorf("campaign: configuration of NATS: %w", err)
-		}
-		if err := server.start(); err != nil {
+		if err := errors.Join(server.configure(routes, i), server.start()); err != nil {
 			return err
 		}
 	}
@@ -64,6 +55,19 @@ func (w *world) startNATS(ctx context.Context) error {
 		if err := server.await(ctx); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (n *natsServer) configure(routes []string, own int) error {
+	config := fmt.Sprintf("server_name: %s\nlisten: %q\nmax_payload: %d\njetstream { store_dir: %q, sync_interval: always }\n",
+		n.name, n.address, relay.MaxBody+64<<10, filepath.Join(n.w.dir, "nats", n.name))
+	if len(routes) > 1 {
+		config += fmt.Sprintf("cluster { name: campaign, listen: %q, no_advertise: true, routes: [nats-route://%s] }\n",
+			routes[own], strings.Join(routes, ", nats-route://"))
+	}
+	if err := os.WriteFile(n.config, []byte(config), 0o600); err != nil {
+		return fmt.Errorf("campaign: configuration of NATS: %w", err)
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func freePort() (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("campaign: find a port: %w", err)
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }() // to make room for who gets the port
 	_, text, err := net.SplitHostPort(listener.Addr().String())
 	if err != nil {
 		return 0, fmt.Errorf("campaign: find a port: %w", err)

@@ -41,7 +41,6 @@ type station struct {
 	mu      sync.Mutex
 	process *child
 	ready   bool
-	draws   string // extra environment
 }
 
 func (w *world) newStation(name, binary string) (_ *station, err error) {

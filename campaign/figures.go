@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+func (v *verdict) add(name, format string, a ...any) {
+	v.Figures = append(v.Figures, figure{name, fmt.Sprintf(format, a...)})
+}
+
+// figures counts what happened.
+func (c *checker) figures() {
+	v := &c.verdict
+	v.add("events confirmed", "%d (%d scheduled, %d replayed)", len(c.acked), c.scheduled(),
+		c.countEvents(func(e *event) bool { return e.generation > 0 }))
+	v.add("faults", "%d", len(c.faults))
+	requests, unheard, twice := c.countRequests()
+	v.add("requests", "%d", requests)
+	kinds := map[string]int{}
+	for _, r := range c.rows {
+		kinds[r.kind]++
+	}
+	v.add("rows", "%d response, %d error, %d unrecorded", kinds["response"], kinds["error"], kinds["unrecorded"])
+	status := func(s string) int { return c.countEvents(func(e *event) bool { return e.status == s }) }
+	v.add("ended", "%d delivered, %d failed, %d dead; %d letters", status("delivered"), status("failed"), status("dead"), len(c.letters))
+	v.add("answered 2xx, unheard by relay", "%d", unheard)
+	v.add("answered 2xx, unrecorded", "%d", twice)
+	v.add("relay kills and pauses", "%d, interrupting %d attempts, at most %d each", c.kills(), kinds["unrecorded"], c.mostPerKill())
+	v.add("largest lane", "%d events", c.largestLane())
+	calm, sick := c.latencies()
+	v.add("acceptance to request", "p50 %v p99 %v calm, p99 %v beside sick endpoints",
+		quantile(calm, 0.5).Round(time.Millisecond), quantile(calm, 0.99).Round(time.Millisecond), quantile(sick, 0.99).Round(time.Millisecond))
+	v.add("draining", "%v", c.first(sayDrained).At.Sub(c.first(sayEbb).At).Round(time.Millisecond))
+}
+
+func (c *checker) scheduled() (n int) {
+	for id := range c.intended {
+		if planOf(id) == planLate {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *checker) countEvents(which func(*event) bool) (n int) {
+	for _, v := range c.evidence.events {
+		if which(v) {
+			n++
+		}
+	}
+	return n
+}
+
+// countRequests counts all requests, those whose 2xx relay never heard, and
+// those answered 2xx of which relay knows only that they may have been made.
+func (c *checker) countRequests() (all, unheard, unrecorded int) {
+	for _, requests := range c.requests {
+		all += len(requests)
+		for _, q := range requests {
+			switch {
+			case q.row == nil || q.status/100 != 2:
+			case q.row.kind == "error":
+				unheard++
+			case q.row.kind == "unrecorded":
+				unrecorded++
+			}
+		}
+	}
+	return all, unheard, unrecorded
+}
+
+func (c *checker) kills() (n int) {
+	for _, e := range c.history {
+		if e.What == sayGone || e.What == sayPaused {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *checker) mostPerKill() (most int) {
+	per := map[int]int{}
+	for _, r := range c.rows {
+		if r.kind != "unrecorded" {
+			continue
+		}
+		if cause, found := c.causeOf(r); found {
+			per[cause]++
+			most = max(most, per[cause])
+		}
+	}
+	return most
+}
+
+func (c *checker) largestLane() (most uint64) {
+	for _, e := range c.history {
+		if e.What == sayLane && e.Name != "all" {
+			most = max(most, e.Seq)
+		}
+	}
+	return most
+}
