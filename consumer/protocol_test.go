@@ -170,3 +170,30 @@ func schedule(t *testing.T, r *relaytest.Relay, id string, generation int) *jets
 	}
 	return found
 }
+
+// A schedule that did not fire is found by its row and published, of whichever
+// generation it is.
+func TestAStuckScheduleIsPublishedAgain(t *testing.T) {
+	r := relaytest.Start(t, relaytest.Options{
+		Policy:   policy.Options{Schedule: []time.Duration{time.Hour}, Jitter: -1},
+		Consumer: consumer.Options{Sweep: 100 * time.Millisecond},
+	})
+	r.Receiver.Answer(500, 404, 500) // then 200
+	id := r.Publish(map[string]any{"url": r.Receiver.URL})
+	stuck := func() {
+		t.Helper()
+		if _, err := r.DB.Exec(t.Context(), "UPDATE relay.webhooks SET next_due = now() - interval '2 minutes'"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	schedule(t, r, id, 0)
+	stuck()
+	r.RequireDead(id)
+	replay(t, r, "all")
+	schedule(t, r, id, 1)
+	stuck()
+	if w := r.RequireDelivered(id); w.Attempts != 4 || w.Generation != 1 {
+		t.Errorf("recorded %+v", w)
+	}
+	requireEmpty(t, r)
+}
