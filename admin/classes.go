@@ -40,7 +40,7 @@ func reasonClass(attempts []relay.Attempt, v relay.Verdict) string {
 	if v.Action == relay.Failed {
 		return "exhausted"
 	}
-	if n := len(attempts); n > 0 {
+	if n := len(attempts); n > 0 && !strings.HasPrefix(v.Reason, "expired") {
 		return rejection(attempts[n-1])
 	}
 	// Without an attempt relay itself decided, and its reasons begin with these.

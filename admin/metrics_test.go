@@ -77,6 +77,7 @@ func TestDeadLettersHaveAClassOfReason(t *testing.T) {
 	dead("404 Not Found", relay.Attempt{Kind: relay.Response, Status: 404})
 	dead("not an address to call", relay.Attempt{Kind: relay.Blocked})
 	dead("expired: 72h after acceptance")
+	dead("expired: the next attempt would come too late", relay.Attempt{Kind: relay.Response, Status: 503})
 	dead("invalid: url is missing")
 	dead("poison: five processes died")
 	dead("whatever a person reads")
@@ -85,7 +86,7 @@ func TestDeadLettersHaveAClassOfReason(t *testing.T) {
 		`relay_dead_letters_total{reason="gone"} 1`,
 		`relay_dead_letters_total{reason="rejected"} 1`,
 		`relay_dead_letters_total{reason="blocked"} 1`,
-		`relay_dead_letters_total{reason="expired"} 1`,
+		`relay_dead_letters_total{reason="expired"} 2`,
 		`relay_dead_letters_total{reason="invalid"} 1`,
 		`relay_dead_letters_total{reason="poison"} 1`,
 		`relay_dead_letters_total{reason="other"} 1`,

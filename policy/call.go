@@ -130,7 +130,7 @@ func (k *call) verdict(now time.Time) relay.Verdict {
 	after := wait(planned, asked, o.MaxRetryAfter, o.Jitter, random())
 	progress := fmt.Sprintf("attempt %d of %d: %s", k.made(), k.maxAttempts(), outcome)
 	if expires := k.webhook.ExpiresAt; !expires.IsZero() && now.Add(after).After(expires) {
-		return relay.Verdict{Action: relay.Failed, Reason: "expires before the next attempt; " + progress}
+		return relay.Verdict{Action: relay.Dead, Reason: "expired: the next attempt would come too late; " + progress}
 	}
 	return relay.Verdict{Action: relay.Retry, After: after, Reason: progress}
 }

@@ -219,9 +219,9 @@ func TestNoRetryPastTheExpiry(t *testing.T) {
 		t.Errorf("%+v, want another attempt before the expiry", v)
 	}
 	_, v := s.Do(t.Context(), orders, w, relay.Claim{}, answer(503, "900"))
-	want := "expires before the next attempt; attempt 1 of 5: 503 Service Unavailable"
-	if v.Action != relay.Failed || v.Reason != want {
-		t.Errorf("%+v, want failed: %s", v, want)
+	want := "expired: the next attempt would come too late; attempt 1 of 5: 503 Service Unavailable"
+	if v.Action != relay.Dead || v.Reason != want { // not failed: attempts are left
+		t.Errorf("%+v, want dead: %s", v, want)
 	}
 }
 

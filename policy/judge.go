@@ -52,14 +52,14 @@ func judge(a relay.Attempt, success []relay.CodeRange) judgement {
 	case relay.Response:
 		return judgeStatus(a.Status, success)
 	case relay.Blocked:
-		return judgement{circuit: nothing, why: "relay does not call this address"}
+		return judgement{circuit: nothing, why: "nothing was sent"}
 	case relay.Unrecorded:
 		return judgement{retry: true, circuit: nothing}
 	case relay.Error:
 	}
 	switch a.Class {
 	case "blocked":
-		return judgement{circuit: nothing, why: "relay does not call this address"}
+		return judgement{circuit: nothing, why: "nothing was sent"}
 	case "request":
 		return judgement{circuit: nothing, why: "this request cannot be made"}
 	case "panic":

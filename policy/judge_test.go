@@ -49,9 +49,9 @@ func TestJudgeEveryClass(t *testing.T) {
 		{relay.Error, "panic", judgement{retry: true, circuit: nothing}},
 		{relay.Unrecorded, "", judgement{retry: true, circuit: nothing}},
 		{relay.Error, "request", judgement{circuit: nothing, why: "this request cannot be made"}},
-		{relay.Error, "blocked", judgement{circuit: nothing, why: "relay does not call this address"}},
-		{relay.Blocked, "blocked", judgement{circuit: nothing, why: "relay does not call this address"}},
-		{relay.Blocked, "", judgement{circuit: nothing, why: "relay does not call this address"}},
+		{relay.Error, "blocked", judgement{circuit: nothing, why: "nothing was sent"}},
+		{relay.Blocked, "blocked", judgement{circuit: nothing, why: "nothing was sent"}},
+		{relay.Blocked, "", judgement{circuit: nothing, why: "nothing was sent"}},
 	}
 	for _, test := range tests {
 		// A status is looked at only if there was a response.
