@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -185,7 +186,11 @@ func strictText(to reflect.Type, value any) (any, error) {
 		return nil, errors.New("must be text: write it in quotes")
 	}
 	p := reflect.New(to)
-	if err := p.Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s)); err != nil { //nolint:forcetypeassert // strict has looked
+	err := p.Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s)) //nolint:forcetypeassert // strict has looked
+	if err != nil && to == reflect.TypeFor[netip.Prefix]() {
+		return nil, fmt.Errorf("%q is not a network; write it as 10.1.0.0/16", s)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return p.Elem().Interface(), nil

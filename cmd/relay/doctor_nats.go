@@ -141,7 +141,7 @@ func examineStreams(ctx context.Context, fs *findings, c Config, conn *nats.Conn
 		fs.fail("JetStream", "turn it on in the server's configuration: jetstream { store_dir: … }", "is off")
 		return
 	case err != nil:
-		fs.fail("JetStream", "may relay's user ask for its streams? deploy/nats shows the rights", "%v", err)
+		fs.fail("JetStream", "may relay's user ask for its streams? deploy/nats shows the rights", "%v", refused(conn, err))
 		return
 	}
 	fs.ok("JetStream", "is on")

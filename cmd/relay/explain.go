@@ -127,8 +127,7 @@ func (l loaded) explain(s audit.Story) explained {
 	e := explained{
 		WebhookID: s.ID, EventKey: s.Key.String(), Status: s.Status, Place: string(s.Place), Reason: s.Reason,
 		Method: s.Method, URL: url, Endpoint: s.EndpointName, EndpointKey: s.EndpointKey, Generation: s.Generation,
-		// What neither the message nor its endpoint says, the configuration does.
-		MaxAttempts: cmp.Or(s.MaxAttempts, l.Endpoints[s.EndpointName].MaxAttempts, l.Policy.MaxAttempts),
+		MaxAttempts: cmp.Or(s.MaxAttempts, l.maxAttempts(s.EndpointName)),
 		AcceptedAt:  s.Key.Time, Seq: s.Key.Seq, ScheduledAt: s.ScheduledAt, ExpiresAt: s.ExpiresAt, NextDue: s.NextDue,
 		EndedAt: s.DeliveredAt, ClaimedBy: s.ClaimedBy, ClaimedUntil: s.ClaimedUntil,
 		Circuit: cmp.Or(s.Circuit, string(policy.Closed)), CircuitUntil: s.CircuitUntil, History: []attempted{},
@@ -147,6 +146,15 @@ func (l loaded) explain(s audit.Story) explained {
 		})
 	}
 	return e
+}
+
+// maxAttempts is how many attempts an event has whose message does not say.
+func (l loaded) maxAttempts(endpoint string) int {
+	e := l.Endpoints[endpoint]
+	if n := len(e.Schedule); n > 0 && e.MaxAttempts == 0 {
+		return n + 1
+	}
+	return cmp.Or(e.MaxAttempts, l.Policy.MaxAttempts)
 }
 
 // beginning returns the first words of an answer; nothing if it is no text.

@@ -101,7 +101,8 @@ func (e explained) next(now time.Time) []string {
 		return nil
 	case e.Status == "failed" || e.Status == "dead":
 		return []string{
-			"its letter is in WEBHOOKS_DEAD on webhooks.dead." + e.EndpointKey + "." + e.EventKey,
+			"its letter, with its sequence: nats stream get WEBHOOKS_DEAD -S webhooks.dead." + e.EndpointKey + "." + e.EventKey,
+			"to send it again: relay replay <sequence>",
 			"to send all letters of its endpoint again: relay replay " + e.EndpointKey,
 		}
 	case e.Status == "processing":

@@ -72,7 +72,7 @@ func TestOneFault(t *testing.T) {
 		{set: "policy.success_codes=200-299,abc", want: "must be status codes from 200 to 599"},
 		{set: "policy.success_codes=99", want: "must be status codes"},
 		{set: "policy.circuit.failures=11", want: "the circuit would never open"},
-		{set: "delivery.allow=10.0.0.0/8,10.1.2.3", want: "item 2"},
+		{set: "delivery.allow=10.0.0.0/8,10.1.2.3", want: `item 2 "10.1.2.3" is not a network`},
 		{text: "delivery: {ports: [80, 99999]}", want: "must be at most 65535"},
 		{text: "delivery: {ports: 80}", want: "must be a list"},
 		{set: "log.level=verbose", want: "log.level = verbose: must be one of debug, info, warn or error"},

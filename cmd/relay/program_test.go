@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -126,6 +127,19 @@ func TestExplainWhatWaits(t *testing.T) {
 	must(t, nil, set(r, "send", "--id", "slow", "--url", r.Receiver.URL, "{}")...)
 	r.Next()
 	must(t, []string{"slow is being sent at this moment", "an attempt is under way in relaytest"}, set(r, "explain", "slow")...)
+}
+
+// What explain calls "attempt 2 of 3" is what policy counts by.
+func TestAttemptsOfAnEndpoint(t *testing.T) {
+	waits := []time.Duration{time.Second, time.Minute}
+	l := loaded{Config: Config{Policy: PolicyConfig{MaxAttempts: 5}, Endpoints: map[string]EndpointConfig{
+		"waits": {Schedule: waits}, "both": {Schedule: waits, MaxAttempts: 7}, "neither": {},
+	}}}
+	for name, want := range map[string]int{"waits": 3, "both": 7, "neither": 5, "": 5} {
+		if got := l.maxAttempts(name); got != want {
+			t.Errorf("%q: %d attempts, want %d", name, got, want)
+		}
+	}
 }
 
 func TestDoctor(t *testing.T) {

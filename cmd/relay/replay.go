@@ -85,7 +85,7 @@ func ask(ctx context.Context, conn *nats.Conn, subject, text string) (consumer.J
 	case errors.Is(err, nats.ErrNoResponders):
 		return consumer.Job{}, errors.New("no relay is running on this NATS server, or this user may not ask it")
 	case err != nil && ctx.Err() != nil:
-		return consumer.Job{}, fmt.Errorf("ask relay: %w", context.Cause(ctx))
+		return consumer.Job{}, fmt.Errorf("ask relay: %w", refused(conn, context.Cause(ctx)))
 	case err != nil:
 		return consumer.Job{}, fmt.Errorf("ask relay: %w", err)
 	}

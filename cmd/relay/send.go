@@ -33,7 +33,7 @@ type sendCommand struct {
 	ContentType    string   `help:"Defaults to application/json."`
 	EventType      string   `help:"What happened, such as order.paid; for people and for the audit log."`
 	Tenant         string   `help:"Whose webhook it is."`
-	MaxAttempts    int      `help:"Attempts in all."`
+	MaxAttempts    *int     `placeholder:"N" help:"Attempts in all."`
 	ScheduledAt    string   `placeholder:"TIME" help:"Not before: RFC 3339, or a wait such as 10m."`
 	ExpiresAt      string   `placeholder:"TIME" help:"Give up after: RFC 3339, or a wait such as 2h."`
 	IdempotencyKey string   `help:"A repeat with the same key is not sent again."`
@@ -96,9 +96,18 @@ func publish(ctx context.Context, conn *nats.Conn, msg *nats.Msg) (*jetstream.Pu
 		return nil, fmt.Errorf("nothing stores %s here: run relay init first", msg.Subject)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("publish to %s: %w", msg.Subject, err)
+		return nil, fmt.Errorf("publish to %s: %w", msg.Subject, refused(conn, err))
 	}
 	return ack, nil
+}
+
+// refused says why nothing answered, where the server has said it: it tells of a
+// missing right beside the request, and leaves the request without an answer.
+func refused(conn *nats.Conn, err error) error {
+	if last := conn.LastError(); err != nil && errors.Is(last, nats.ErrPermissionViolation) {
+		return fmt.Errorf("this NATS user may not do that; which command needs which user stands in deploy/nats: %w", last)
+	}
+	return err
 }
 
 // body reads the payload from where it is.
@@ -129,6 +138,10 @@ func (c *sendCommand) message(body []byte) *nats.Msg {
 // fields are those that both forms have, in the envelope's spelling; only set
 // ones.
 func (c *sendCommand) fields() [][2]string {
+	attempts := ""
+	if c.MaxAttempts != nil { // 0 is set too, and a fault
+		attempts = strconv.Itoa(*c.MaxAttempts)
+	}
 	all := [][2]string{
 		{"url", c.URL},
 		{"endpoint", c.Endpoint},
@@ -137,7 +150,7 @@ func (c *sendCommand) fields() [][2]string {
 		{"content_type", c.ContentType},
 		{"event_type", c.EventType},
 		{"tenant", c.Tenant},
-		{"max_attempts", strconv.Itoa(c.MaxAttempts)},
+		{"max_attempts", attempts},
 		{"scheduled_at", c.ScheduledAt},
 		{"expires_at", c.ExpiresAt},
 		{"idempotency_key", c.IdempotencyKey},
@@ -145,7 +158,7 @@ func (c *sendCommand) fields() [][2]string {
 	}
 	var set [][2]string
 	for _, f := range all {
-		if f[1] != "" && (f[0] != "max_attempts" || c.MaxAttempts != 0) {
+		if f[1] != "" {
 			set = append(set, f)
 		}
 	}

@@ -48,7 +48,7 @@ func (c *initCommand) Run(ctx context.Context, p *program) error {
 	if err == nil && c.Check && todo > 0 {
 		return errShown
 	}
-	return err
+	return refused(conn, err)
 }
 
 // showChanges lists what was done or found, and returns how much there is to do.
