@@ -15,6 +15,7 @@ package relaytest
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/netip"
 	"sync"
 	"testing"
@@ -237,6 +238,7 @@ func (r *Relay) Publish(envelope map[string]any) string {
 	id, ok := envelope["id"].(string)
 	if !ok {
 		id = "test_" + nats.NewInbox()[len(nats.InboxPrefix):]
+		envelope = maps.Clone(envelope) // the test may publish it again, as another webhook
 		envelope["id"] = id
 	}
 	body, err := json.Marshal(envelope)

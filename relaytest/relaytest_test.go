@@ -35,6 +35,15 @@ func TestAnOrderIsAnnounced(t *testing.T) {
 	}
 }
 
+// A test may publish one envelope several times: each is a webhook of its own.
+func TestAnEnvelopeIsNotChanged(t *testing.T) {
+	r := relaytest.Start(t)
+	envelope := map[string]any{"url": r.Receiver.URL, "payload": 1}
+	if first, second := r.Publish(envelope), r.Publish(envelope); first == second || len(envelope) != 2 {
+		t.Errorf("published as %s and %s: %v", first, second, envelope)
+	}
+}
+
 func TestADeadLetterHasItsReason(t *testing.T) {
 	r := relaytest.Start(t)
 	r.Receiver.Always(relaytest.Status(http.StatusGone))
