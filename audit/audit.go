@@ -145,12 +145,10 @@ func (l *Log) Run(ctx context.Context) error {
 // ends, the log is closed ([ErrClosed]) or the row is refused ([ErrRefused]). A
 // claim that is granted after ctx ended is given back.
 func (l *Log) Claim(ctx context.Context, w relay.Webhook) (relay.Claim, error) {
-	began := time.Now() // before Postgres begins to count
 	c, err := l.claims.do(ctx, w.Key, weigh(w), claiming{webhook: w, id: newID()})
 	if err != nil {
 		return relay.Claim{}, fmt.Errorf("audit: claim %s: %w", w.Key, err)
 	}
-	c.Until = began.Add(l.o.Lease)
 	return c, nil
 }
 

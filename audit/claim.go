@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -87,6 +88,14 @@ RETURNING claim`
 // writeClaims stores the events of a batch that are new, in one round trip, and
 // sees to the others in a second one.
 func (l *Log) writeClaims(ctx context.Context, batch []*call[claiming, relay.Claim]) error {
+	// Before Postgres begins to count, and at this try: the ones before it may
+	// have taken longer than a lease.
+	until := time.Now().Add(l.o.Lease)
+	defer func() {
+		for _, q := range batch {
+			q.out.Until = until
+		}
+	}()
 	b := &pgx.Batch{}
 	if holders := holderColumns(batch); len(holders.seq) > 0 {
 		b.Queue(onDay(insertHolders, day(batch[0].key)), holders.args()...)

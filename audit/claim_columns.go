@@ -78,8 +78,8 @@ func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
 		headers[i], body[i] = "{}", []byte{}
 		if q.in.reduced != "" {
 			id[i], tenant[i] = plain(w.ID, maxName), plain(w.Tenant, maxName)
-			if takes[i] != "" {
-				tenant[i] = text(w.Tenant, maxName) // as its key's holder has it, which is looked up by it
+			if takes[i] != "" { // as its key's holder has them, which is looked up by them
+				tenant[i], idempotency[i] = text(w.Tenant, maxName), takes[i]
 			}
 			continue
 		}

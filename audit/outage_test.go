@@ -121,6 +121,32 @@ func TestClaimNobodyWaitsFor(t *testing.T) {
 	check(t, attempts(t, pool, w), []string{"1 response 500 by relay"})
 }
 
+// TestLeaseBeginsWithTheAnswer holds a claim back for longer than its lease:
+// what is granted in the end is as long as any.
+func TestLeaseBeginsWithTheAnswer(t *testing.T) {
+	server := testdb.Server(t)
+	const lease = 2 * time.Second
+	l := run(t, connect(t, server.URL()), audit.Options{Lease: lease})
+	grant(t, l, event())
+	server.Kill()
+	asked := time.Now()
+	got := make(chan relay.Claim, 1)
+	go func() {
+		c, err := l.Claim(t.Context(), event())
+		if err != nil {
+			t.Error(err)
+		}
+		got <- c
+	}()
+	<-time.After(lease)
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if c := <-got; c.Verdict.Action != relay.Send || c.Until.Before(asked.Add(2*lease)) || c.Until.After(time.Now().Add(lease)) {
+		t.Errorf("claim: %v, %v after it was asked for", c.Verdict.Action, c.Until.Sub(asked))
+	}
+}
+
 func TestReadyNamesTheSchema(t *testing.T) {
 	pool := connect(t, testdb.New(t))
 	l := audit.New(pool, audit.Options{})

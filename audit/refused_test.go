@@ -112,10 +112,15 @@ func TestARefusedRowKeepsItsIdempotencyKey(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	for _, want := range []relay.Action{relay.Send, relay.Duplicate} {
-		if c, err := l.Claim(ctx, refused()); err != nil || c.Verdict.Action != want {
-			t.Fatalf("claim: %+v, %v, want %v", c.Verdict, err, want)
-		}
+	first := refused()
+	c, err := l.Claim(ctx, first)
+	if err != nil || c.Verdict.Action != relay.Send {
+		t.Fatalf("claim: %+v, %v, want send", c.Verdict, err)
+	}
+	if again, err := l.Claim(ctx, refused()); err != nil || again.Verdict.Action != relay.Duplicate {
+		t.Fatalf("claim: %+v, %v, want duplicate", again.Verdict, err)
 	}
 	grant(t, l, event())
+	record(t, l, first, c, relay.Verdict{Action: relay.Dead, Place: relay.DeadLetters})
+	grant(t, l, refused()) // the dead one gave its key back
 }
