@@ -82,6 +82,8 @@ func (c *checker) sort() {
 			c.requests[e.ID], byNumber[e.Number] = append(c.requests[e.ID], r), r
 		case sayAnswer:
 			byNumber[e.Number].status = e.Status
+		case sayStepped:
+			c.skewed[e.Worker] = true
 		case sayFault:
 			open[e.Number] = len(c.faults)
 			c.faults = append(c.faults, span{name: e.Name, from: e.At})

@@ -29,6 +29,7 @@ const (
 	sayDrained = "drained" // nothing is left on the streams
 	sayReplay  = "replay"  // dead letters were asked back; Note has the answer
 	sayUsage   = "usage"   // what a relay process holds: Seq goroutines, Number descriptors, Millis MiB
+	sayStepped = "stepped" // the clock of a relay process jumps
 	sayTrouble = "trouble" // something in relay's log that must not be there
 )
 

@@ -238,7 +238,7 @@ func (c *checker) toldUnready(f span) bool {
 func (c *checker) workResumes() {
 	for _, v := range c.evidence.events {
 		for i, r := range v.rows {
-			if r.kind != "unrecorded" || i+1 == len(v.rows) || !strings.HasPrefix(c.intended[v.id].Path, "/ok/") {
+			if r.kind != "unrecorded" || i+1 == len(v.rows) || c.skewed[v.rows[i+1].worker] || !strings.HasPrefix(c.intended[v.id].Path, "/ok/") {
 				continue
 			}
 			cause, found := c.causeOf(r)

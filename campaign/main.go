@@ -44,8 +44,12 @@ type settings struct {
 	Quiet      bool     // only events that succeed at once
 	Only       []string // names of faults; none: all
 	Every      time.Duration
-	Relay      string   // a relay that is already built
-	BuildFlags []string // of relay, in addition
+	Relay      string        // a relay that is already built
+	BuildFlags []string      // of relay, in addition
+	WarmUp     time.Duration // without faults. Defaults to 5 s
+	Patience   time.Duration // from the last heal until all is drained, at most. Defaults to a minute
+
+	steps bool // a clock will be stepped
 }
 
 func (s settings) file(name string) string { return filepath.Join(s.Dir, name) }
@@ -94,7 +98,14 @@ func (s settings) run(ctx context.Context, out io.Writer) (verdict, error) {
 	if s.Dir = dir; os.MkdirAll(s.Dir, 0o750) != nil {
 		return verdict{}, fmt.Errorf("campaign: cannot make %s", s.Dir)
 	}
+	if s.WarmUp == 0 {
+		s.WarmUp = 5 * time.Second
+	}
+	if s.Patience == 0 {
+		s.Patience = time.Minute
+	}
 	n := newNemesis(s)
+	s.steps = n.has("clock-step")
 	fmt.Fprintf(out, "seed %d, %v of %d events/s, history in %s\n", s.Seed, s.Duration, s.Rate, s.Dir)
 	n.print(out)
 	fmt.Fprintln(out, "building and starting …")

@@ -45,10 +45,8 @@ type planned struct {
 // nemesis breaks things, by a calendar that its seed decides.
 type nemesis struct{ calendar []planned }
 
-const (
-	warmUp   = 5 * time.Second // without faults, for the figures of a calm run
-	coolDown = 3 * time.Second // of load after the last fault
-)
+// coolDown is the time of load after the last fault.
+const coolDown = 3 * time.Second
 
 // newNemesis makes the calendar: the faults in a shuffled order, all of them
 // before any comes again.
@@ -60,7 +58,7 @@ func newNemesis(s settings) *nemesis {
 		return n
 	}
 	var drawn []fault
-	for at := warmUp; ; {
+	for at := s.WarmUp; ; {
 		if len(drawn) == 0 {
 			drawn = slices.Clone(deck)
 			random.Shuffle(len(drawn), func(i, j int) { drawn[i], drawn[j] = drawn[j], drawn[i] })
@@ -97,7 +95,11 @@ func chooseFaults(s settings) []fault {
 
 // catalogue is every fault there is.
 func catalogue() []fault {
-	return slices.Concat(processFaults(), cableFaults(), postgresFaults(), receiverFaults(), diskFaults(), clusterFaults())
+	return slices.Concat(processFaults(), cableFaults(), postgresFaults(), receiverFaults(), diskFaults(), clusterFaults(), clockFaults())
+}
+
+func (n *nemesis) has(name string) bool {
+	return slices.ContainsFunc(n.calendar, func(p planned) bool { return p.name == name })
 }
 
 func (n *nemesis) print(out io.Writer) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 const (
 	healthyPaths = 6 // /ok/0 to /ok/5: never sick as a whole
 	sickPaths    = 3 // /sick/0 to /sick/2: the nemesis may strike these
+	busyPaths    = 4 // /busy/0 to /busy/3: they say 429 to some
 	publishers   = 12
 )
 
@@ -33,7 +35,7 @@ var mix = []struct {
 	{planHang, 8},
 	{planReset, 20},
 	{planGone, 12},
-	{planBusy, 8},
+	{planBusy, 10},
 	{planLate, 15},
 	{planInvalid, 4},
 	{planTwin, 6},
@@ -66,9 +68,11 @@ func (p *producer) run(ctx context.Context) {
 	defer tick.Stop()
 	for n := 0; ctx.Err() == nil; n++ {
 		m := p.event(n, random)
-		select {
-		case queue <- m:
-		case <-ctx.Done():
+		for _, m := range p.twice(m) {
+			select {
+			case queue <- m:
+			case <-ctx.Done():
+			}
 		}
 		select {
 		case <-tick.C:
@@ -79,10 +83,23 @@ func (p *producer) run(ctx context.Context) {
 	publishing.Wait()
 }
 
+// twice makes two events of one that will fail, with the same webhook id and
+// message ids of their own: a webhook id is the producer's and not unique.
+func (p *producer) twice(m *nats.Msg) []*nats.Msg {
+	id := m.Header.Get(nats.MsgIdHdr)
+	if planOf(id) != planFail {
+		return []*nats.Msg{m}
+	}
+	again := nats.NewMsg(m.Subject)
+	again.Data, again.Header = m.Data, maps.Clone(m.Header)
+	again.Header.Set(nats.MsgIdHdr, id+"_again")
+	return []*nats.Msg{m, again}
+}
+
 // publish tries until JetStream confirms. A lost confirmation makes no second
 // event: the message id is remembered by the stream.
 func (p *producer) publish(m *nats.Msg) {
-	id := m.Header.Get(nats.MsgIdHdr)
+	id := strings.TrimSuffix(m.Header.Get(nats.MsgIdHdr), "_again")
 	p.history.note(entry{What: sayIntend, ID: id, Plan: planOf(id), Path: m.Header.Get("X-Path"), Hash: m.Header.Get("X-Hash")})
 	m.Header.Del("X-Path")
 	m.Header.Del("X-Hash")
@@ -110,7 +127,7 @@ func (p *producer) event(n int, random *rand.Rand) *nats.Msg {
 	path := fmt.Sprintf("/ok/%d", random.IntN(healthyPaths))
 	switch {
 	case what == planBusy:
-		path = "/busy"
+		path = fmt.Sprintf("/busy/%d", random.IntN(busyPaths))
 	case !p.quiet && random.IntN(100) < 8:
 		path = fmt.Sprintf("/sick/%d", random.IntN(sickPaths))
 	}

@@ -30,7 +30,7 @@ const (
 	planHang    plan = "hang"    // no answer, then 200
 	planReset   plan = "reset"   // a reset in the middle of the answer, then 200
 	planGone    plan = "gone"    // 410, then 200: replay brings it back
-	planBusy    plan = "busy"    // 429 with Retry-After, then 200
+	planBusy    plan = "busy"    // 200, but 429 with Retry-After first for every third
 	planLate    plan = "late"    // scheduled, 200
 	planInvalid plan = "invalid" // not to be read: it never gets here
 	planTwin    plan = "twin"    // repeats another's idempotency key
@@ -118,7 +118,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(status)
 	}
 	if out == well {
-		r.answer(w, req, planOf(id), tries, say)
+		r.answer(w, req, id, tries, say)
 		return
 	}
 	r.refuse(w, req, out, say)
@@ -136,8 +136,8 @@ func (r *receiver) refuse(w http.ResponseWriter, req *http.Request, out outage, 
 	}
 }
 
-func (r *receiver) answer(w http.ResponseWriter, req *http.Request, p plan, tries int, say func(int)) {
-	first := tries == 1
+func (r *receiver) answer(w http.ResponseWriter, req *http.Request, id string, tries int, say func(int)) {
+	p, first := planOf(id), tries == 1
 	switch {
 	case p == planFlaky && tries <= 2, p == planFail:
 		say(http.StatusInternalServerError)
@@ -147,7 +147,7 @@ func (r *receiver) answer(w http.ResponseWriter, req *http.Request, p plan, trie
 		reset(w)
 	case p == planGone && first:
 		say(http.StatusGone)
-	case p == planBusy && first:
+	case p == planBusy && first && id[len(id)-1]%3 == 0:
 		w.Header().Set("Retry-After", "1")
 		say(http.StatusTooManyRequests)
 	case p == planDrip:

@@ -13,9 +13,6 @@ import (
 	"github.com/relaywebhooks/relay/consumer"
 )
 
-// drainPatience bounds the time from the last heal to empty streams.
-const drainPatience = time.Minute
-
 // watch samples what relay says of itself and how much waits, until ctx ends.
 func (w *world) watch(ctx context.Context, out io.Writer) {
 	tick := time.NewTicker(250 * time.Millisecond)
@@ -74,7 +71,7 @@ func (w *world) countLanes(ctx context.Context) {
 // drain waits until nothing is left to do, within bounds; the checker says
 // what is wrong with the rest.
 func (w *world) drain(ctx context.Context) {
-	err := w.eventually(ctx, drainPatience, "drain", func(ctx context.Context) error {
+	err := w.eventually(ctx, w.settings.Patience, "drain", func(ctx context.Context) error {
 		for _, name := range []string{consumer.StreamQueue, consumer.StreamLater} {
 			stream, err := w.js.Stream(ctx, name)
 			if err != nil {

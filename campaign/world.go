@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +47,17 @@ type world struct {
 	conn *nats.Conn // not through a cable, as the pool
 	js   jetstream.JetStream
 	pool *pgxpool.Pool
+}
+
+const relayProgram = "github.com/relaywebhooks/relay/cmd/relay"
+
+// flags are those of building relay, and some more.
+func (s settings) flags(more ...string) []string {
+	flags := slices.Concat(s.BuildFlags, more)
+	if s.Race {
+		flags = append(flags, "-race")
+	}
+	return flags
 }
 
 // build compiles a program of this module, or of one it depends on.
@@ -163,11 +175,12 @@ func (w *world) startRelays(ctx context.Context) error {
 	binary := w.settings.Relay
 	if binary == "" {
 		binary = w.settings.file("relay")
-		flags := append([]string{}, w.settings.BuildFlags...)
-		if w.settings.Race {
-			flags = append(flags, "-race")
+		if err := build(ctx, binary, relayProgram, w.settings.flags()...); err != nil {
+			return err
 		}
-		if err := build(ctx, binary, "github.com/relaywebhooks/relay/cmd/relay", flags...); err != nil {
+	}
+	if w.settings.steps {
+		if err := w.buildStepped(ctx); err != nil {
 			return err
 		}
 	}
