@@ -88,12 +88,14 @@ func readMeta(subject string, h nats.Header) meta {
 
 // copyOf returns a new message for subject with the body and the producer's
 // own headers as they were, and relay's knowledge in Relay-Meta headers. What
-// JetStream wrote or would act on (Nats-*) is left behind.
+// JetStream wrote or would act on (Nats-*) is left behind, and so is a header
+// with a name that other clients may write and nats.go does not: it would
+// refuse the whole copy.
 func copyOf(subject string, h nats.Header, body []byte, m meta) *nats.Msg {
 	out := nats.NewMsg(subject)
 	out.Data = body
 	for name, values := range h {
-		if !ofServers(http.CanonicalHeaderKey(name)) {
+		if writable(name) && !ofServers(http.CanonicalHeaderKey(name)) {
 			out.Header[name] = values
 		}
 	}
@@ -116,4 +118,12 @@ func copyOf(subject string, h nats.Header, body []byte, m meta) *nats.Msg {
 // relay's own and not the producer's.
 func ofServers(name string) bool {
 	return strings.HasPrefix(name, "Nats-") || strings.HasPrefix(name, metaPrefix)
+}
+
+// writable reports whether nats.go writes a header of this name: a token of
+// RFC 9110. It reads any.
+func writable(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {
+		return c <= ' ' || c >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
+	})
 }

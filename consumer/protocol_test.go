@@ -1,7 +1,10 @@
 package consumer_test
 
 import (
+	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -195,5 +198,34 @@ func TestAStuckScheduleIsPublishedAgain(t *testing.T) {
 	if w := r.RequireDelivered(id); w.Attempts != 4 || w.Generation != 1 {
 		t.Errorf("recorded %+v", w)
 	}
+	requireEmpty(t, r)
+}
+
+// A header that nats.go reads but does not write is left out of copies: else
+// the message could neither wait elsewhere nor be buried.
+func TestAHeaderThatCannotBeCopied(t *testing.T) {
+	r := relaytest.Start(t)
+	r.Receiver.Answer(http.StatusNotFound)
+	head := "NATS/1.0\r\nRelay-Url: " + r.Receiver.URL + "\r\nRelay-Id: odd\r\nX Odd: 1\r\nX-Ödd: 2\r\n X-Folded: 3\r\nX-Even : 4\r\nX-Fine: 5\r\n\r\n"
+	u, err := url.Parse(r.NATS.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprintf(conn, "CONNECT {\"headers\":true,\"verbose\":false}\r\nHPUB %s %d %d\r\n%sbody\r\nPING\r\n",
+		consumer.SubjectOutbound, len(head), len(head)+len("body"), head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	letter := r.Letter(r.RequireStatus("odd", "dead"))
+	if letter.Header.Get("X-Fine") != "5" || string(letter.Data) != "body" {
+		t.Errorf("the letter is %v %q", letter.Header, letter.Data)
+	}
+	replay(t, r, "all")
+	r.RequireDelivered("odd")
 	requireEmpty(t, r)
 }
