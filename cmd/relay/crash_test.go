@@ -111,6 +111,9 @@ func (p *process) watch(lines *bufio.Scanner, ready chan<- struct{}) {
 	told := false
 	for lines.Scan() {
 		p.t.Log(lines.Text())
+		if strings.Contains(lines.Text(), "relay is stopping") {
+			_ = p.Process.Signal(syscall.SIGTERM) // again at once, as some supervisors do
+		}
 		if !told && strings.Contains(lines.Text(), "relay is working") {
 			told = true
 			close(ready)

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -75,10 +76,11 @@ func (p *program) run(args, environ []string) int {
 	}
 	p.sources = sources{file: g.Config, environ: environ, set: g.Set}
 
-	// The first signal asks for an orderly stop, the second one is not caught.
+	// The first signal asks for an orderly stop, the second one is not caught. Some
+	// (timeout is one) signal the process and then its group: one wish, not two.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	command.BindTo(ctx, (*context.Context)(nil))
 	return p.fail(command.Run(p))
 }
