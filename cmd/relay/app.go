@@ -161,11 +161,11 @@ func (a *app) Run(ctx context.Context) error {
 	}
 	stopAfter(errStopping)
 	upkeep.Wait()
-	if p := failed.Load(); p != nil {
-		return errors.Join(*p, err)
-	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = nil // it was told to stop before it had begun
+	}
+	if p := failed.Load(); p != nil {
+		return errors.Join(*p, err)
 	}
 	if err == nil {
 		a.log.Info().Msg("relay has stopped")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"text/tabwriter"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
@@ -47,6 +48,9 @@ func (c *initCommand) Run(ctx context.Context, p *program) error {
 	todo := showChanges(p, changes)
 	if err == nil && c.Check && todo > 0 {
 		return errShown
+	}
+	if errors.Is(err, nats.ErrNoResponders) {
+		return errors.New("JetStream is off on this NATS server; turn it on: jetstream { store_dir: … }")
 	}
 	return refused(conn, err)
 }
