@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -14,7 +15,8 @@ func postgresFaults() []fault {
 		{"pg-too-many-connections", hold, 0, tooManyConnections},
 		{"pg-serialization", hold, 0, serialization},
 		{"pg-poison-row", hold, 0, poisonRow},
-		{"pg-lock", [2]time.Duration{500 * ms, 2 * time.Second}, 0, lockTable},
+		{"pg-lock", [2]time.Duration{500 * ms, 2 * time.Second}, 0, lock("relay.webhooks")},
+		{"pg-lock-and-kill-relay", hold, 0, both(lock("relay.attempts"), killRelay)},
 	}
 }
 
@@ -72,15 +74,17 @@ func (b *breaking) trigger(ctx context.Context, when, code string) (func(context
 	}, err
 }
 
-// lockTable holds a lock that every record must wait for, as a careless
-// migration would.
-func lockTable(ctx context.Context, b *breaking) (func(context.Context) error, error) {
-	tx, err := b.pool.Begin(ctx)
-	if err != nil {
-		return nil, err
+// lock holds a lock on a table, as a careless migration would: on the webhooks
+// nothing can be claimed, on the attempts nothing recorded.
+func lock(table string) injection {
+	return func(ctx context.Context, b *breaking) (func(context.Context) error, error) {
+		tx, err := b.pool.Begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := tx.Exec(ctx, `LOCK TABLE `+table+` IN ACCESS EXCLUSIVE MODE`); err != nil {
+			return nil, errors.Join(err, tx.Rollback(ctx))
+		}
+		return tx.Rollback, nil
 	}
-	if _, err := tx.Exec(ctx, `LOCK TABLE relay.webhooks IN ACCESS EXCLUSIVE MODE`); err != nil {
-		return nil, err
-	}
-	return tx.Rollback, nil
 }

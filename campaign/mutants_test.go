@@ -22,7 +22,7 @@ func TestTheCheckerFindsABrokenProtocol(t *testing.T) {
 	}{
 		"acknowledge before the commit": {
 			changes: []replacement{{handle, record, "\tif verdict.Place == relay.Gone {\n\t\t_ = c.ack(ctx, m)\n\t}\n" + record}},
-			faults:  []string{"kill-postgres-and-relay"},
+			faults:  []string{"pg-lock-and-kill-relay"},
 			breaks:  []string{"I1", "I5"},
 		},
 		"skip the claim": {
@@ -57,8 +57,8 @@ func TestTheCheckerFindsABrokenProtocol(t *testing.T) {
 		},
 		"put the webhook id into a subject": {
 			changes: []replacement{{
-				"consumer/settle.go", "\tout := copyOf(subjectLater+w.EndpointKey+\".\"+w.Key.String(),",
-				"\tout := copyOf(subjectLater+w.EndpointKey+\".\"+w.ID,",
+				"consumer/settle.go", "subject := subjectLater + w.EndpointKey + \".\" + w.Key.String()",
+				"subject := subjectLater + w.EndpointKey + \".\" + w.ID",
 			}},
 			faults: []string{"kill-relay"},
 			breaks: []string{"I1", "I5"},
