@@ -2,11 +2,9 @@ package consumer
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -39,25 +37,18 @@ func (c *Consumer) fetch(ctx, work context.Context, from jetstream.Consumer) {
 			pause(ctx, fetchPause)
 			continue
 		}
-		batch, err := from.Fetch(n, jetstream.FetchMaxWait(pullWait))
-		if err != nil {
-			room.giveBack(n)
-			c.log.Warn().Err(err).Msg("fetch")
-			pause(ctx, fetchPause)
-			continue
-		}
-		c.working.Go(func() { c.receive(ctx, work, batch, room, n) })
+		c.working.Go(func() { c.receive(ctx, work, from, room, n) })
 	}
 }
 
-// receive starts a handler for each message of a pull and gives back the slots
-// that it did not need. What arrives after ctx has ended goes straight back to
-// the queue, for another process.
-func (c *Consumer) receive(ctx, work context.Context, batch jetstream.MessageBatch, room *slots, n int) {
-	for m := range batch.Messages() {
+// receive pulls up to n messages, starts a handler for each, and gives back the
+// slots that it did not need. What arrives after ctx has ended goes straight
+// back to the queue, for another process.
+func (c *Consumer) receive(ctx, work context.Context, from jetstream.Consumer, room *slots, n int) {
+	err := c.pull(from.CachedInfo(), n, func(m jetstream.Msg) {
 		if ctx.Err() != nil {
 			_ = m.Nak() // if it is lost, AckWait brings the message back
-			continue
+			return
 		}
 		n--
 		room.fill()
@@ -70,8 +61,8 @@ func (c *Consumer) receive(ctx, work context.Context, batch jetstream.MessageBat
 			defer c.survive(m)
 			c.handle(work, m)
 		})
-	}
-	if err := batch.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
+	})
+	if err != nil {
 		c.log.Warn().Err(err).Msg("pull ended early")
 		pause(ctx, fetchPause) // before the next one, which may end as soon: nobody may be there to answer
 	}

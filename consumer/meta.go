@@ -95,6 +95,9 @@ func copyOf(subject string, h nats.Header, body []byte, m meta) *nats.Msg {
 	out := nats.NewMsg(subject)
 	out.Data = body
 	for name, values := range h {
+		if len(body) == 0 && name == "Status" {
+			continue // nats.go would read the copy as an answer of the server
+		}
 		if writable(name) && !ofServers(http.CanonicalHeaderKey(name)) {
 			out.Header[name] = values
 		}
