@@ -4,6 +4,7 @@
 //	handle.go   the way of one webhook, on one screen: start here
 //	streams.go  the three streams and two durable consumers, and what is in them
 //	fetch.go    pulling messages, no more than there is room for, and keeping them alive
+//	pull.go     one pull, and what tells a message from an answer of the server
 //	decode.go   what a producer may write: the envelope and the raw form
 //	fields.go   each field of a message, and what is wrong with it
 //	meta.go     the headers on relay's own copies of an event
