@@ -55,6 +55,7 @@ type lane struct {
 	next     time.Time // not looked at before
 	window   int       // how many copies may be under way
 	released int       // how many the last look released
+	asleep   int       // copies that were under way at the last probe and did not settle
 	probe    time.Time // when one more is released in any case
 }
 
@@ -169,22 +170,22 @@ func (l *lanes) giveUp(ctx context.Context, key string) error {
 	return err
 }
 
-// room says how many more events may be released while underWay of them are
-// not settled.
+// room says how many more events may be released while so many of the
+// endpoint's copies wait to be settled. Those that do not settle for as long as
+// a probe takes are asleep: a retry in a quarter of an hour, or an event that
+// never was in the lane. They no longer count, else one of them would hold up
+// all the rest.
 func (la *lane) room(waiting uint64, now time.Time) int {
-	underWay := int(min(waiting, maxWindow))
-	switch {
-	case underWay == 0 && la.released > 0: // all that was released is settled: the endpoint takes them
-		la.window = min(2*la.window, maxWindow)
-		return la.window
-	case underWay < la.window:
-		return la.window - underWay
-	case underWay < maxWindow && now.After(la.probe):
-		la.window = 1
-		return 1
-	default:
-		return 0
+	waits := int(min(waiting, maxWindow))
+	la.asleep = min(la.asleep, waits)
+	if waits-la.asleep >= la.window && now.After(la.probe) {
+		la.asleep, la.window, la.released = waits, 1, 0
 	}
+	underWay := waits - la.asleep
+	if underWay == 0 && la.released > 0 { // all that was released is settled: the endpoint takes them
+		la.window = min(2*la.window, maxWindow)
+	}
+	return max(0, min(la.window-underWay, maxWindow-waits))
 }
 
 func (l *lanes) forget(key string) {
