@@ -91,6 +91,7 @@ func breakOff(p consumer.Point) {
 
 // copyAtRandom makes due copies of whatever waits on the shelves.
 func copyAtRandom(ctx context.Context, t *testing.T, r *relaytest.Relay) {
+	t.Helper()
 	made := 0
 	defer func() { t.Logf("%d copies", made) }()
 	stream, err := r.JS.Stream(ctx, consumer.StreamLater)
