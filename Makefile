@@ -10,7 +10,7 @@ NATS := bin/nats
 
 .PHONY: help
 help: ## list these targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: check
 check: fmt lint test ## format, lint and test: the one to run before a commit
@@ -33,6 +33,20 @@ fuzz: ## run each fuzz target for FUZZTIME, 10s by default
 		dir=$$(dirname "$$file"); name=$${name#func }; echo "$$dir $$name"; \
 		$(GO) test "$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
 	done
+
+# One seed for a minute and a half; SEED chooses it, CAMPAIGN adds flags (-cluster).
+SEED ?= 1
+SEEDS ?= 1 2 3 4 5
+DURATION ?= 90s
+CAMPAIGN ?=
+
+.PHONY: campaign
+campaign: postgres ## break everything around relay under load, and account for every event
+	$(GO) run ./campaign -seed $(SEED) -duration 75s -rate 220 $(CAMPAIGN)
+
+.PHONY: campaign-long
+campaign-long: postgres ## the same for SEEDS="1 2 …", DURATION each
+	@for seed in $(SEEDS); do $(GO) run ./campaign -seed $$seed -duration $(DURATION) -rate 220 $(CAMPAIGN) || exit 1; done
 
 .PHONY: bench
 bench: postgres ## run the benchmarks; BENCH=regexp chooses

@@ -23,6 +23,7 @@ type evidence struct {
 	left    map[string]uint64 // messages by stream
 	strange int               // partitions that take any row
 	began   time.Time
+	cluster bool            // one NATS server of three makes no difference
 	skewed  map[string]bool // workers whose clock was stepped
 }
 
@@ -69,7 +70,8 @@ type request struct {
 	row *row
 }
 
-type letter struct{ key, id string }
+// letter is a message of the dead-letter stream.
+type letter struct{ key, id, generation, buried, replayed string }
 
 const selectEvents = `SELECT relay.event_key(accepted_at, seq), webhook_id, status, place, coalesce(reason, ''), endpoint_key,
 	seq, generation, attempts, claim IS NOT NULL FROM relay.webhooks`
@@ -83,7 +85,7 @@ const countDefaults = `SELECT count(*) FROM pg_partitioned_table p JOIN pg_class
 
 // gather reads the history back, the tables and the streams.
 func (w *world) gather(ctx context.Context) (e *evidence, err error) {
-	e = &evidence{left: map[string]uint64{}, skewed: map[string]bool{}}
+	e = &evidence{cluster: w.settings.Cluster, left: map[string]uint64{}, skewed: map[string]bool{}}
 	if e.history, err = readHistory(w.settings.file("history.jsonl")); err != nil {
 		return nil, err
 	}
@@ -152,7 +154,11 @@ func (e *evidence) readLetters(ctx context.Context, stream jetstream.Stream) err
 		if err != nil {
 			return fmt.Errorf("campaign: read the dead letters: %w", err)
 		}
-		e.letters = append(e.letters, letter{key: m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], id: m.Header.Get("Relay-Id")})
+		e.letters = append(e.letters, letter{
+			key: m.Subject[strings.LastIndexByte(m.Subject, '.')+1:], id: m.Header.Get("Relay-Id"),
+			generation: m.Header.Get("Relay-Meta-Generation"), buried: m.Header.Get("Relay-Meta-Buried"),
+			replayed: m.Header.Get("Relay-Meta-Replayed"),
+		})
 	}
 	return nil
 }

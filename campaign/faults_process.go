@@ -20,15 +20,18 @@ func processFaults() []fault {
 		{"pause-relay", [2]time.Duration{300 * ms, ackWait * 3 / 2}, 0, pauseRelay},
 		{"stop-relay", [2]time.Duration{0, 300 * ms}, 0, stopRelay},
 		{"kill-nats", [2]time.Duration{50 * ms, 1500 * ms}, 0, killNATS},
-		{"stop-nats", [2]time.Duration{50 * ms, 1000 * ms}, 0, stopNATS},
+		{"stop-nats", [2]time.Duration{50 * ms, 4500 * ms}, 0, stopNATS},
 		{"reload-nats", [2]time.Duration{0, 0}, 0, reloadNATS},
 		{"pause-nats", [2]time.Duration{200 * ms, 1500 * ms}, 0, pauseNATS},
 		{"kill-postgres", [2]time.Duration{50 * ms, 2000 * ms}, 0, killPostgres},
-		{"stop-postgres", [2]time.Duration{50 * ms, 2000 * ms}, 0, stopPostgres},
+		{"stop-postgres", [2]time.Duration{50 * ms, 4500 * ms}, 0, stopPostgres},
 		{"kill-relay-and-nats", [2]time.Duration{100 * ms, 800 * ms}, 0, both(killRelay, killNATS)},
 		{"kill-postgres-and-relay", [2]time.Duration{100 * ms, 800 * ms}, 0, both(killPostgres, killRelay)},
 		{"kill-nats-and-postgres", [2]time.Duration{50 * ms, 300 * ms}, 0, both(killNATS, killPostgres)},
 		{"upgrade", [2]time.Duration{0, 0}, 0, upgrade},
+		{"pause-relay-long", [2]time.Duration{2 * ackWait, 3 * ackWait}, 'l', pauseRelay},
+		{"postgres-away", [2]time.Duration{25 * time.Second, 35 * time.Second}, 'l', killPostgres},
+		{"nats-away", [2]time.Duration{8 * time.Second, 15 * time.Second}, 'l', killNATS},
 	}
 }
 

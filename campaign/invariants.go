@@ -174,7 +174,8 @@ func (c *checker) lettersAreTheDead() {
 		seen[l.key]++
 		v := c.byKey[l.key]
 		if v == nil || v.place != "dead letters" || v.status == "delivered" {
-			c.wrong("I7", l.id, "there is a letter of %s, which is not dead", l.key)
+			c.wrong("I7", l.id, "there is a letter of %s, which is not dead: generation %q, buried %s, replayed %q",
+				l.key, l.generation, l.buried, l.replayed)
 		}
 	}
 	for key, n := range seen {

@@ -210,8 +210,9 @@ func laterOf(a, b time.Time) time.Time {
 // noticed, /readyz of a relay said so.
 func (c *checker) readinessTells() {
 	for _, f := range c.faults {
-		away := f.name == "kill-nats" || f.name == "kill-postgres" || f.name == "stop-postgres"
-		if !away || f.to.Sub(f.from) < tellBound {
+		nats := !c.cluster && slices.Contains([]string{"kill-nats", "stop-nats", "nats-away"}, f.name)
+		postgres := slices.Contains([]string{"kill-postgres", "stop-postgres", "postgres-away"}, f.name)
+		if !nats && !postgres || f.to.Sub(f.from) < tellBound {
 			continue
 		}
 		if !c.toldUnready(f) {

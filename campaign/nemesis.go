@@ -15,7 +15,8 @@ import (
 type fault struct {
 	name string
 	hold [2]time.Duration // between inject and heal, at least and at most
-	// needs are what the world must have: 'c' a cluster, '1' no cluster.
+	// needs is what the world must have: 'c' a cluster, '1' no cluster, 'l' a
+	// campaign that is long enough.
 	needs byte
 	// inject breaks something and returns how to mend it. heal returns when
 	// what was broken works again.
@@ -44,6 +45,9 @@ type planned struct {
 
 // nemesis breaks things, by a calendar that its seed decides.
 type nemesis struct{ calendar []planned }
+
+// longEnough is a campaign that has time for long faults too.
+const longEnough = 150 * time.Second
 
 // coolDown is the time of load after the last fault.
 const coolDown = 3 * time.Second
@@ -85,7 +89,7 @@ func between(random *rand.Rand, d [2]time.Duration) time.Duration {
 func chooseFaults(s settings) []fault {
 	var chosen []fault
 	for _, f := range catalogue() {
-		suits := f.needs == 0 || f.needs == 'c' && s.Cluster || f.needs == '1' && !s.Cluster
+		suits := f.needs == 0 || f.needs == 'c' && s.Cluster || f.needs == '1' && !s.Cluster || f.needs == 'l' && s.Duration >= longEnough
 		if len(s.Only) == 0 && suits || slices.Contains(s.Only, f.name) {
 			chosen = append(chosen, f)
 		}
