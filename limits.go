@@ -11,7 +11,7 @@ const (
 	MaxName           = 256      // bytes of an endpoint name, tenant, event type or idempotency key
 	MaxHeaders        = 50       // extra request headers
 	MaxHeaderBytes    = 8 << 10  // names and values of the extra request headers together
-	MaxMessageHeader  = 24 << 10 // bytes of all NATS headers of one message
+	MaxMessageHeader  = 24 << 10 // bytes of the producer's own NATS headers of one message
 	MaxMetadata       = 8 << 10  // bytes of JSON
 	MaxMaxAttempts    = 100
 	MaxScheduleAhead  = 30 * 24 * time.Hour

@@ -39,6 +39,7 @@ func (c Config) connOptions(log zerolog.Logger) ([]nats.Option, error) {
 	options := []nats.Option{
 		nats.Name("relay " + worker()),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(), // a password may be right again before anybody restarts relay
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
 		nats.PingInterval(10 * time.Second),
