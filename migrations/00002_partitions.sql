@@ -80,10 +80,13 @@ BEGIN
         ORDER BY at
     LOOP
         -- Locked before it is looked at: a replay must not slip in between.
-        EXECUTE format('LOCK TABLE relay.%I IN ACCESS EXCLUSIVE MODE', child);
+        -- Readers may: they lock a parent before its partitions, and whoever
+        -- drops in another order meets them in a deadlock.
+        EXECUTE format('LOCK TABLE relay.%I IN SHARE ROW EXCLUSIVE MODE', child);
         EXECUTE format('SELECT EXISTS (SELECT FROM relay.%I WHERE status IN (''pending'', ''processing''))', child)
             INTO open;
         CONTINUE WHEN open;
+        LOCK TABLE ONLY relay.webhooks, ONLY relay.attempts IN ACCESS EXCLUSIVE MODE;
         DELETE FROM relay.idempotency
         WHERE accepted_at >= day::timestamp AT TIME ZONE 'UTC'
           AND accepted_at < (day + 1)::timestamp AT TIME ZONE 'UTC';
