@@ -149,6 +149,7 @@ func (p *Postgres) serverFlags() []string {
 	flags := []string{
 		"-D", p.home.data(), "-k", p.home.socket, "-p", strconv.Itoa(p.port()),
 		"-c", "max_connections=200",
+		"-c", "jit=off", // it takes seconds to compile a question to a few months of partitions
 	}
 	if p.options.Port == 0 {
 		flags = append(flags, "-c", "listen_addresses=")
