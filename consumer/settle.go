@@ -53,7 +53,7 @@ func (c *Consumer) settle(ctx context.Context, m message, w relay.Webhook, claim
 		err = c.move(ctx, m, copyOf(subjectParked+w.EndpointKey, m.Headers(), m.Data(), m.metaOf(w)))
 		c.lanes.wake(w.EndpointKey)
 	case relay.DeadLetters:
-		err = c.move(ctx, m, letter(m, w, claim, v))
+		err = c.bury(ctx, m, letter(m, w, claim, v), w.Generation)
 		if err != nil {
 			_ = m.NakWithDelay(buryPause) // it stands in the record as dead and is buried later
 		}

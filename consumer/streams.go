@@ -93,11 +93,14 @@ func StreamConfigs(o StreamOptions) []jetstream.StreamConfig {
 			Retention:         jetstream.LimitsPolicy,
 			Storage:           jetstream.FileStorage,
 			Discard:           jetstream.DiscardNew,
-			MaxMsgsPerSubject: 1, // burying an event twice leaves one letter
-			MaxAge:            o.DeadMaxAge,
-			Duplicates:        2 * time.Minute,
-			Replicas:          o.Replicas,
-			AllowDirect:       true,
+			MaxMsgsPerSubject: 1, // one letter an event
+			// A second one is refused. If it replaced the first, that one would come
+			// back after a crash of the server, once the second was replayed.
+			DiscardNewPerSubject: true,
+			MaxAge:               o.DeadMaxAge,
+			Duplicates:           2 * time.Minute,
+			Replicas:             o.Replicas,
+			AllowDirect:          true,
 		},
 	}
 }
@@ -192,6 +195,7 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 		next.MaxMsgsPerSubject = want.MaxMsgsPerSubject
 	}
 	next.MaxAge, next.AllowDirect = want.MaxAge, true
+	next.DiscardNewPerSubject = want.DiscardNewPerSubject
 	next.AllowMsgSchedules, next.AllowAtomicPublish = want.AllowMsgSchedules, want.AllowAtomicPublish
 	if reflect.DeepEqual(have, next) {
 		return "unchanged", nil

@@ -276,3 +276,33 @@ func TestNATSMayDieInTheMiddleOfARequest(t *testing.T) {
 		t.Errorf("%d requests, recorded %+v", n, w)
 	}
 }
+
+// A letter that was stored twice, because relay died before it acknowledged,
+// does not come back when NATS dies after its replay.
+func TestAReplayedLetterStaysGone(t *testing.T) {
+	t.Parallel()
+	server := startNATSProcess(t)
+	s := stageOn(t, "nats://"+server.address, testdb.New(t))
+	s.Receiver.Answer(http.StatusNotFound, http.StatusNotFound)
+	crashing := s.start(string(consumer.AfterMove) + ":2")
+	s.RequireDead(s.Publish(map[string]any{"url": s.Receiver.URL})) // letter 1 stays
+	id := s.Publish(map[string]any{"url": s.Receiver.URL})
+	crashing.died()
+	s.start("")
+	if !s.Eventually(func() bool { return s.stored(consumer.StreamQueue) == 0 }) {
+		t.Fatal("the message was not acknowledged")
+	}
+	s.RequireDead(id)
+	if _, err := s.Conn.Request(consumer.SubjectReplay, []byte("2-3"), relaytest.Patience); err != nil {
+		t.Fatal(err)
+	}
+	s.RequireDelivered(id)
+	if !s.Eventually(func() bool { return s.letters() == 1 }) {
+		t.Fatal("the replayed letter was not removed")
+	}
+	server.kill()
+	server.start()
+	if !s.Eventually(s.Conn.IsConnected) || s.letters() != 1 {
+		t.Errorf("%d letters, want 1", s.letters())
+	}
+}
