@@ -13,7 +13,7 @@ func clockFaults() []fault {
 }
 
 // stepping is Go's own time.Now, with a wall clock that jumps a minute and a
-// half ahead when the process is two seconds old, and to a minute behind when
+// half ahead when the process is two seconds old, and to ten seconds behind when
 // it is four. A relay reads no other clock, and nothing else on the machine
 // notices.
 var stepping = replacement{
@@ -24,7 +24,7 @@ var stepping = replacement{
 	new: `	sec, nsec, mono := runtimeNow()
 	switch lived := mono - startNano; {
 	case lived > 4_000_000_000:
-		sec -= 60
+		sec -= 10
 	case lived > 2_000_000_000:
 		sec += 90
 	}
