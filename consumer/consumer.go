@@ -3,6 +3,7 @@
 //
 //	handle.go   the way of one webhook, on one screen: start here
 //	streams.go  the three streams and two durable consumers, and what is in them
+//	setup.go    creating and comparing them
 //	fetch.go    pulling messages, no more than there is room for, and keeping them alive
 //	pull.go     one pull, and what tells a message from an answer of the server
 //	decode.go   what a producer may write: the envelope and the raw form
@@ -158,6 +159,7 @@ type Consumer struct {
 	sleep    *sleepBudget
 	lanes    *lanes
 	inFlight atomic.Int64
+	halted   atomic.Bool // nothing is fetched, because the audit log is away
 	working  sync.WaitGroup
 	stats    atomic.Pointer[Stats]
 	ready    chan struct{}

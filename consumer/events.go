@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -22,7 +23,9 @@ type event struct {
 	WebhookID  string    `json:"webhook_id,omitempty"`
 	Tenant     string    `json:"tenant,omitempty"`
 	EventType  string    `json:"event_type,omitempty"`
-	Endpoint   string    `json:"endpoint"`
+	Endpoint   string    `json:"endpoint"` // its key
+	Name       string    `json:"endpoint_name,omitempty"`
+	URL        string    `json:"url,omitempty"` // without its query
 	Generation int       `json:"generation,omitempty"`
 	Attempt    int       `json:"attempt,omitempty"`
 	Status     int       `json:"status,omitempty"`
@@ -37,7 +40,7 @@ type event struct {
 // same attempts and verdict.
 func (c *Consumer) tell(w relay.Webhook, attempts []relay.Attempt, v relay.Verdict) {
 	for _, a := range attempts {
-		c.log.Debug().Str("webhook_id", w.ID).Str("endpoint", w.EndpointKey).Int("attempt", a.Number).
+		c.log.Debug().Str("webhook_id", w.ID).Str("url", bare(w.URL)).Int("attempt", a.Number).
 			Str("kind", string(a.Kind)).Int("status", a.Status).Str("class", a.Class).Str("error", a.Err).
 			Dur("took_ms", a.Took).Msg("attempt")
 		c.publish(w, event{
@@ -49,9 +52,15 @@ func (c *Consumer) tell(w relay.Webhook, attempts []relay.Attempt, v relay.Verdi
 	if v.Action.Buried() {
 		level = zerolog.WarnLevel
 	}
-	c.log.WithLevel(level).Str("webhook_id", w.ID).Str("key", w.Key.String()).Str("endpoint", w.EndpointKey).
-		Int("attempts", len(attempts)).Str("place", string(v.Place)).Dur("after_ms", v.After).
-		Str("reason", v.Reason).Msg(v.Action.String())
+	line := c.log.WithLevel(level).Str("webhook_id", w.ID).Str("key", w.Key.String()).Str("url", bare(w.URL)).
+		Str("endpoint", w.EndpointKey).Int("attempts", len(attempts)).Str("place", string(v.Place))
+	if v.After > 0 {
+		line = line.Dur("after_ms", v.After)
+	}
+	if v.Reason != "" {
+		line = line.Str("reason", v.Reason)
+	}
+	line.Msg(v.Action.String())
 	c.publish(w, event{Event: v.Action.String(), Reason: v.Reason, Place: string(v.Place), AfterMS: v.After.Milliseconds()})
 	c.Observe(w, attempts, v)
 }
@@ -61,7 +70,7 @@ func (c *Consumer) tell(w relay.Webhook, attempts []relay.Attempt, v relay.Verdi
 func (c *Consumer) publish(w relay.Webhook, e event) {
 	e.At = time.Now().UTC()
 	e.Key, e.WebhookID, e.Tenant, e.EventType = w.Key.String(), w.ID, w.Tenant, w.EventType
-	e.Endpoint, e.Generation = w.EndpointKey, w.Generation
+	e.Endpoint, e.Name, e.URL, e.Generation = w.EndpointKey, w.EndpointName, bare(w.URL), w.Generation
 	c.emit(e)
 }
 
@@ -77,9 +86,29 @@ func (c *Consumer) emit(e event) {
 
 // CircuitChanged publishes the change of an endpoint's circuit. It does not
 // block and is safe for concurrent use.
-func (c *Consumer) CircuitChanged(endpointKey, state string, until time.Time) {
-	c.log.Info().Str("endpoint", endpointKey).Str("state", state).Time("until", until).Msg("circuit")
-	c.emit(event{Event: "circuit", At: time.Now().UTC(), Endpoint: endpointKey, Reason: state, AfterMS: max(0, time.Until(until).Milliseconds())})
+func (c *Consumer) CircuitChanged(ep relay.Endpoint, state string, until time.Time) {
+	level := zerolog.InfoLevel
+	if state == "open" {
+		level = zerolog.WarnLevel
+	}
+	line := c.log.WithLevel(level).Str("url", bare(ep.URL)).Str("endpoint", ep.Key)
+	if ep.Name != "" {
+		line = line.Str("endpoint_name", ep.Name)
+	}
+	if !until.IsZero() {
+		line = line.Time("until", until)
+	}
+	line.Msg("circuit " + state)
+	c.emit(event{
+		Event: "circuit", At: time.Now().UTC(), Endpoint: ep.Key, Name: ep.Name, URL: bare(ep.URL),
+		Reason: state, AfterMS: max(0, time.Until(until).Milliseconds()),
+	})
+}
+
+// bare is a URL without its query, which may hold a secret.
+func bare(url string) string {
+	before, _, _ := strings.Cut(url, "?")
+	return before
 }
 
 // left notes that a message was left unacknowledged: it will come again.

@@ -31,14 +31,26 @@ func (c *Consumer) fetch(ctx, work context.Context, from jetstream.Consumer) {
 		if !ok {
 			return
 		}
-		if err := c.Log.Ready(ctx); err != nil {
+		if !c.mayFetch(ctx) {
 			room.giveBack(n)
-			c.log.Warn().Err(err).Msg("fetching nothing while the audit log is not ready")
 			pause(ctx, fetchPause)
 			continue
 		}
 		c.working.Go(func() { c.receive(ctx, work, from, room, n) })
 	}
+}
+
+// mayFetch reports whether the audit log can take a record. It says so when that
+// changes, once for both queues.
+func (c *Consumer) mayFetch(ctx context.Context) bool {
+	err := c.Log.Ready(ctx)
+	switch was := c.halted.Swap(err != nil); {
+	case err != nil && !was:
+		c.log.Warn().Err(err).Msg("taking no webhooks until the audit log can record them")
+	case err == nil && was:
+		c.log.Info().Msg("the audit log answers again; taking webhooks")
+	}
+	return err == nil
 }
 
 // receive pulls up to n messages, starts a handler for each, and gives back the

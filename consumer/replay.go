@@ -137,14 +137,22 @@ func (r *replays) replay(req micro.Request) {
 	})
 }
 
-// job answers how far a job has come, if it is one of this process.
+// job answers how far a job has come, at once if it is one of this process. A
+// process that does not know it leaves the others time to answer first.
 func (r *replays) job(req micro.Request) {
+	id := strings.TrimSpace(string(req.Data()))
 	r.mu.Lock()
-	job := r.jobs[strings.TrimSpace(string(req.Data()))]
+	job := r.jobs[id]
 	r.mu.Unlock()
 	if job != nil {
 		_ = req.RespondJSON(r.snapshot(job))
+		return
 	}
+	r.working.Go(func() {
+		pause(r.ctx, answerWithin)
+		text := fmt.Sprintf("no running relay knows the job %s: its process has ended; replay again, what is done stays done", clip(id))
+		_ = req.Error("404", text, []byte(text))
+	})
 }
 
 func (r *replays) start(request string, s span) *Job {

@@ -144,3 +144,11 @@ func TestReplayRefusesWhatItCannotRead(t *testing.T) {
 		}
 	}
 }
+
+func TestAJobThatNobodyKnowsIsAnswered(t *testing.T) {
+	r := relaytest.Start(t)
+	answer, err := r.Conn.Request(consumer.SubjectJob, []byte("gone"), 5*time.Second)
+	if err != nil || answer.Header.Get("Nats-Service-Error-Code") != "404" || !strings.Contains(string(answer.Data), "gone") {
+		t.Errorf("%v, %v", answer, err)
+	}
+}

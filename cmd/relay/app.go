@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"github.com/relaywebhooks/relay"
 	"github.com/relaywebhooks/relay/admin"
 	"github.com/relaywebhooks/relay/audit"
 	"github.com/relaywebhooks/relay/consumer"
@@ -70,7 +71,7 @@ func newApp(ctx context.Context, config loaded, conn *nats.Conn, pool *pgxpool.P
 // circuitChanged tells people, the audit log and whoever listens.
 func (a *app) circuitChanged(c policy.Circuit) {
 	a.record.Circuit(c.Key, c.URL, c.Name, string(c.State), c.Until)
-	a.consumer.CircuitChanged(c.Key, string(c.State), c.Until)
+	a.consumer.CircuitChanged(relay.Endpoint{Key: c.Key, Name: c.Name, URL: c.URL}, string(c.State), c.Until)
 }
 
 // stats are the gauges, as the consumer knew them a second ago.

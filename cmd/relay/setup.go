@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/nats-io/nats.go"
@@ -60,7 +61,7 @@ func showChanges(p *program, changes []consumer.Change) (todo int) {
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	defer w.Flush() //nolint:errcheck // standard output; nobody is left to tell
 	for _, c := range changes {
-		fmt.Fprintf(w, "%s\t%s\n", c.Name, c.Done)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", c.Name, c.Done, strings.Join(c.Differs, "; "))
 		if c.Done == "missing" || c.Done == "different" {
 			todo++
 		}

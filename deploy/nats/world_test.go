@@ -127,8 +127,10 @@ func (w *world) run() (stop func()) {
 	t.Cleanup(sender.CloseIdle)
 	policies := policy.New(policy.Options{
 		Schedule: []time.Duration{10 * time.Millisecond}, Jitter: -1,
-		Circuit:   policy.CircuitOptions{Failures: 2, Executions: 2, Delay: 300 * time.Millisecond, DelayJitter: -1},
-		OnCircuit: func(c policy.Circuit) { w.consumer.CircuitChanged(c.Key, string(c.State), c.Until) },
+		Circuit: policy.CircuitOptions{Failures: 2, Executions: 2, Delay: 300 * time.Millisecond, DelayJitter: -1},
+		OnCircuit: func(c policy.Circuit) {
+			w.consumer.CircuitChanged(relay.Endpoint{Key: c.Key, Name: c.Name, URL: c.URL}, string(c.State), c.Until)
+		},
 	})
 	w.consumer, err = consumer.New(consumer.Options{
 		Conn: w.relay.Conn, Log: lateLog{record, &w.late}, Policy: policies, Sender: sender, Endpoints: registry,

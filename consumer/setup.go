@@ -1,0 +1,137 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Change is what [Setup] did, or what [Compare] found, about one stream or
+// consumer.
+type Change struct {
+	Name string // WEBHOOKS, or WEBHOOKS/relay
+	Done string // created, updated, unchanged, missing, different
+
+	// Differs says what was not as relay needs it, one setting each.
+	Differs []string
+}
+
+// Setup creates the streams and durable consumers that are missing and updates
+// those that differ from what relay needs; settings that relay does not care
+// for (limits, placement, replicas of an existing stream) are left as they
+// are. A stream that is already right is not touched: an update with an equal
+// configuration can lose delayed messages (nats-server #5526).
+func Setup(ctx context.Context, js jetstream.JetStream, o StreamOptions) ([]Change, error) {
+	return eachAsset(ctx, js, o, true)
+}
+
+// Compare reports what [Setup] would do, and changes nothing.
+func Compare(ctx context.Context, js jetstream.JetStream, o StreamOptions) ([]Change, error) {
+	return eachAsset(ctx, js, o, false)
+}
+
+func eachAsset(ctx context.Context, js jetstream.JetStream, o StreamOptions, change bool) ([]Change, error) {
+	var changes []Change
+	durables := ConsumerConfigs(o)
+	for _, want := range StreamConfigs(o) {
+		done, differs, err := ensureStream(ctx, js, want, change)
+		if err != nil {
+			return changes, fmt.Errorf("consumer: stream %s: %w", want.Name, err)
+		}
+		changes = append(changes, Change{Name: want.Name, Done: done, Differs: differs})
+		durable, ok := durables[want.Name]
+		if !ok {
+			continue
+		}
+		done, differs, err = ensureConsumer(ctx, js, want.Name, durable, change)
+		if err != nil {
+			return changes, fmt.Errorf("consumer: durable consumer %s/%s: %w", want.Name, durable.Durable, err)
+		}
+		changes = append(changes, Change{Name: want.Name + "/" + durable.Durable, Done: done, Differs: differs})
+	}
+	return changes, nil
+}
+
+// comparison collects what is not as relay needs it.
+type comparison []string
+
+// set makes one setting what relay wants, and notes it if it was not.
+func set[T any](c *comparison, name string, have *T, want T) {
+	if !reflect.DeepEqual(*have, want) {
+		*c = append(*c, fmt.Sprintf("%s is %v, want %v", name, *have, want))
+		*have = want
+	}
+}
+
+func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, change bool) (string, []string, error) {
+	stream, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if !change {
+			return "missing", nil, nil
+		}
+		_, err = js.CreateStream(ctx, want)
+		return "created", nil, err
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	next := stream.CachedInfo().Config
+	var c comparison
+	slices.Sort(next.Subjects)
+	set(&c, "subjects", &next.Subjects, slices.Sorted(slices.Values(want.Subjects)))
+	set(&c, "retention", &next.Retention, want.Retention)
+	set(&c, "discard", &next.Discard, want.Discard)
+	if want.MaxMsgSize != 0 {
+		set(&c, "max_msg_size", &next.MaxMsgSize, want.MaxMsgSize)
+	}
+	if want.MaxMsgsPerSubject != 0 {
+		set(&c, "max_msgs_per_subject", &next.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
+	}
+	set(&c, "max_age", &next.MaxAge, want.MaxAge)
+	set(&c, "allow_direct", &next.AllowDirect, true)
+	set(&c, "discard_new_per_subject", &next.DiscardNewPerSubject, want.DiscardNewPerSubject)
+	set(&c, "allow_msg_schedules", &next.AllowMsgSchedules, want.AllowMsgSchedules)
+	set(&c, "allow_atomic", &next.AllowAtomicPublish, want.AllowAtomicPublish)
+	if len(c) == 0 {
+		return "unchanged", nil, nil
+	}
+	if !change {
+		return "different", c, nil
+	}
+	_, err = js.UpdateStream(ctx, next)
+	return "updated", c, err
+}
+
+func ensureConsumer(ctx context.Context, js jetstream.JetStream, stream string, want jetstream.ConsumerConfig, change bool) (string, []string, error) {
+	consumer, err := js.Consumer(ctx, stream, want.Durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+		if !change {
+			return "missing", nil, nil
+		}
+		_, err = js.CreateConsumer(ctx, stream, want)
+		return "created", nil, err
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	next := consumer.CachedInfo().Config
+	var c comparison
+	set(&c, "filter_subject", &next.FilterSubject, want.FilterSubject)
+	set(&c, "ack_policy", &next.AckPolicy, want.AckPolicy)
+	set(&c, "ack_wait", &next.AckWait, want.AckWait)
+	set(&c, "max_deliver", &next.MaxDeliver, want.MaxDeliver)
+	set(&c, "max_ack_pending", &next.MaxAckPending, want.MaxAckPending)
+	set(&c, "backoff", &next.BackOff, nil)
+	if len(c) == 0 {
+		return "unchanged", nil, nil
+	}
+	if !change {
+		return "different", c, nil
+	}
+	_, err = js.UpdateConsumer(ctx, stream, next)
+	return "updated", c, err
+}
