@@ -15,7 +15,7 @@ import (
 const (
 	writeTimeout = 30 * time.Second // of one try; a connection that says nothing is given up
 	minBackoff   = 20 * time.Millisecond
-	maxBackoff   = time.Second
+	maxBackoff   = 250 * time.Millisecond // Postgres is back: what was sent is recorded before its claim runs out
 )
 
 // trouble is what an error of a write asks for.
