@@ -12,8 +12,8 @@ func clockFaults() []fault {
 	return []fault{{"clock-step", [2]time.Duration{6 * time.Second, 7 * time.Second}, 0, stepClock}}
 }
 
-// stepping is Go's own time.Now, with a wall clock that jumps a minute and a
-// half ahead when the process is two seconds old, and to ten seconds behind when
+// stepping is Go's own time.Now, with a wall clock that jumps 20 seconds
+// ahead when the process is two seconds old, and to ten seconds behind when
 // it is four. A relay reads no other clock, and nothing else on the machine
 // notices.
 var stepping = replacement{
@@ -26,7 +26,7 @@ var stepping = replacement{
 	case lived > 4_000_000_000:
 		sec -= 10
 	case lived > 2_000_000_000:
-		sec += 90
+		sec += 20
 	}
 	if mono == 0 {
 		return Time{uint64(nsec), sec + unixToInternal, Local}`,

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/relaywebhooks/relay/consumer"
@@ -160,6 +162,22 @@ func (c *checker) causeOf(r *row) (int, bool) {
 		}
 		until := e.At.Add(time.Duration(e.Millis) * time.Millisecond)
 		if c.skewed[r.worker] || !r.started.After(until.Add(clockSlack)) && e.At.Sub(r.started) < causeWithin {
+			return i, true
+		}
+	}
+	return c.handedOver(r)
+}
+
+// handedOver finds the other cause: a process that was paused had the same
+// message in hand, and when it went on, Postgres was away for so long that the
+// one which made the attempt could not record it within its claim. That is two
+// faults at once; neither makes a duplicate alone.
+func (c *checker) handedOver(r *row) (int, bool) {
+	away := slices.ContainsFunc(c.faults, func(f span) bool {
+		return strings.Contains(f.name, "postgres") && f.from.Before(r.started.Add(ackWait)) && f.to.After(r.started)
+	})
+	for i, e := range c.history {
+		if e.What == sayPaused && away && e.At.Before(r.started) && r.started.Sub(e.At) < 2*ackWait+time.Duration(e.Millis)*time.Millisecond {
 			return i, true
 		}
 	}
