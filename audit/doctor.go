@@ -123,10 +123,10 @@ func checkClock(ctx context.Context, pool *pgxpool.Pool) (Finding, error) {
 
 func checkVersion(ctx context.Context, pool *pgxpool.Pool) (Finding, error) {
 	f := Finding{Name: "schema version", Grade: Good}
-	version, err := checkSchema(ctx, pool)
-	f.Detail = fmt.Sprintf("%d, as needed", version)
-	if version > schemaVersion {
-		f.Grade, f.Detail = Warn, fmt.Sprintf("%d: a relay newer than this one, which knows %d, migrated it", version, schemaVersion)
+	s, err := readSchema(ctx, pool)
+	f.Detail = fmt.Sprintf("%d, as needed", s.version)
+	if s.version > schemaVersion {
+		f.Grade, f.Detail = Warn, fmt.Sprintf("%d: a relay newer than this one, which knows %d, migrated it", s.version, schemaVersion)
 	}
 	return f, err
 }

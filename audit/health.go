@@ -86,8 +86,9 @@ func (h *health) failing() error {
 	return errors.Join(errs...)
 }
 
-// Ready returns nil if Postgres answers, has the schema that this relay needs
-// and takes what is written; else it says what is wrong. It asks Postgres at
+// Ready returns nil if Postgres answers, has the schema that this relay needs,
+// lets this user write to it and takes what is written; else it says what is
+// wrong. It asks Postgres at
 // most once a second, waits no longer than two seconds, and answers from
 // memory otherwise, so it may be called at will.
 func (l *Log) Ready(ctx context.Context) error {
@@ -103,26 +104,55 @@ func (l *Log) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), readyTimeout,
 		fmt.Errorf("no answer in %v", readyTimeout))
 	defer cancel()
-	_, h.answer = checkSchema(ctx, l.pool)
+	h.answer = checkReady(ctx, l.pool)
 	h.asked = time.Now()
 	return h.answer
 }
 
-// checkSchema returns the version of the schema, and an error in words if this
-// relay cannot work on it.
-func checkSchema(ctx context.Context, pool *pgxpool.Pool) (int64, error) {
-	var version int64
-	err := pool.QueryRow(ctx,
-		"SELECT coalesce(max(version_id), 0) FROM relay.migrations WHERE is_applied").Scan(&version)
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok && (e.Code == "42P01" || e.Code == "3F000") {
-		return 0, errors.New("audit: the database has no schema relay; run `relay migrate`")
+// checkReady returns an error in words if this relay cannot work on the schema.
+func checkReady(ctx context.Context, pool *pgxpool.Pool) error {
+	s, err := readSchema(ctx, pool)
+	if err == nil && s.lacks != "" {
+		return fmt.Errorf("audit: the database user %s may not write (it lacks %s); %s", s.user, s.lacks, grantApp)
+	}
+	return err
+}
+
+// schema is what a user finds in the database.
+type schema struct {
+	version int64
+	user    string
+	lacks   string // the rights without which it cannot write; "" if it can
+}
+
+const (
+	readSchemaSQL = `SELECT coalesce(max(version_id), 0), current_user::text, concat_ws(', ',
+			CASE WHEN NOT has_table_privilege('relay.attempts', 'INSERT') THEN 'INSERT on relay.attempts' END,
+			CASE WHEN NOT has_table_privilege('relay.webhooks', 'INSERT') THEN 'INSERT on relay.webhooks' END,
+			CASE WHEN NOT has_table_privilege('relay.webhooks', 'UPDATE') THEN 'UPDATE on relay.webhooks' END)
+		FROM relay.migrations WHERE is_applied`
+
+	grantApp = "GRANT relay_app TO the user with which relay signs in"
+)
+
+// readSchema returns the schema, and an error in words if it is none that this
+// relay knows how to use. Whether the user may write is for the caller to see.
+func readSchema(ctx context.Context, pool *pgxpool.Pool) (s schema, err error) {
+	err = pool.QueryRow(ctx, readSchemaSQL).Scan(&s.version, &s.user, &s.lacks)
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch e.Code {
+		case "42P01", "3F000":
+			return s, errors.New("audit: the database has no schema relay; run `relay migrate`")
+		case "42501":
+			return s, fmt.Errorf("audit: %s; %s", e.Message, grantApp)
+		}
 	}
 	if err != nil {
-		return 0, fmt.Errorf("audit: ask Postgres for its schema: %w", err)
+		return s, fmt.Errorf("audit: ask Postgres for its schema: %w", err)
 	}
-	if version < schemaVersion {
-		return version, fmt.Errorf("audit: the schema has version %d and this relay needs %d; run `relay migrate`",
-			version, schemaVersion)
+	if s.version < schemaVersion {
+		return s, fmt.Errorf("audit: the schema has version %d and this relay needs %d; run `relay migrate`",
+			s.version, schemaVersion)
 	}
-	return version, nil
+	return s, nil
 }

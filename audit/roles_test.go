@@ -1,7 +1,10 @@
 package audit_test
 
 import (
+	"context"
+	"crypto/rand"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +51,40 @@ func TestAsApp(t *testing.T) {
 	requireExactCounts(t, pool)
 	for _, view := range []string{"webhook_status", "endpoint_health", "dead_letters"} {
 		query[int](t, pool, "SELECT count(*) FROM relay."+view)
+	}
+}
+
+// TestReadyNeedsTheRightToWrite: a relay that can read everything and record
+// nothing is not ready, and says what mends it.
+func TestReadyNeedsTheRightToWrite(t *testing.T) {
+	url := testdb.New(t)
+	owner, role := connect(t, url), "relay_test_"+strings.ToLower(rand.Text())
+	exec(t, owner, "CREATE ROLE "+role)
+	t.Cleanup(func() {
+		for _, sql := range []string{"DROP OWNED BY ", "DROP ROLE "} {
+			if _, err := owner.Exec(context.Background(), sql+role); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for _, step := range []struct {
+		grant string
+		says  string // of the error; "": none
+	}{
+		{"", "permission denied for schema relay; GRANT relay_app TO the user"},
+		{"GRANT relay_reader TO " + role, role + " may not write (it lacks INSERT on relay.attempts, INSERT on relay.webhooks," +
+			" UPDATE on relay.webhooks); GRANT relay_app TO the user"},
+		{"GRANT INSERT ON relay.attempts, relay.webhooks TO " + role, "(it lacks UPDATE on relay.webhooks)"},
+		{"GRANT relay_app TO " + role, ""},
+	} {
+		if step.grant != "" {
+			exec(t, owner, step.grant)
+		}
+		l := audit.New(connect(t, url+"&role="+role), audit.Options{}) // each log keeps its answer for a second
+		err := l.Ready(t.Context())
+		if step.says == "" && err != nil || step.says != "" && (err == nil || !strings.Contains(err.Error(), step.says)) {
+			t.Errorf("%s: %v, want %q", step.grant, err, step.says)
+		}
 	}
 }
 

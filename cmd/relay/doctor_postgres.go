@@ -38,7 +38,9 @@ func examinePostgres(ctx context.Context, fs *findings, c Config) {
 func examineRights(ctx context.Context, fs *findings, pool *pgxpool.Pool) {
 	const check, advice = "rights", "GRANT relay_app TO a user for relay run: it can add attempts, and change none"
 	var superuser, insert, rewrite bool
-	err := pool.QueryRow(ctx, `SELECT current_setting('is_superuser') = 'on', has_table_privilege('relay.attempts', 'INSERT'),
+	err := pool.QueryRow(ctx, `SELECT current_setting('is_superuser') = 'on',
+		has_table_privilege('relay.attempts', 'INSERT') AND has_table_privilege('relay.webhooks', 'INSERT')
+			AND has_table_privilege('relay.webhooks', 'UPDATE'),
 		has_table_privilege('relay.attempts', 'UPDATE') OR has_table_privilege('relay.attempts', 'DELETE')`).
 		Scan(&superuser, &insert, &rewrite)
 	_, refused := errors.AsType[*pgconn.PgError](err)
@@ -47,7 +49,7 @@ func examineRights(ctx context.Context, fs *findings, pool *pgxpool.Pool) {
 	case err != nil:
 		fs.fail(check, "", "%v", err)
 	case !insert:
-		fs.fail(check, advice, "relay's user cannot write attempts")
+		fs.fail(check, advice, "relay's user cannot write to the audit log")
 	case superuser:
 		fs.warn(check, advice, "relay's user is a superuser, who can rewrite the audit log")
 	case rewrite:
