@@ -64,8 +64,10 @@ func (l *Log) ensureDay(ctx context.Context, d time.Time) error {
 // dropOld drops what is past the retention and reports whether it is worth
 // asking again: only the tables' owner may.
 func (l *Log) dropOld(ctx context.Context) bool {
-	rows, _ := l.pool.Query(ctx, "SELECT relay.drop_partitions($1)", l.o.Retention) // CollectRows tells the error
-	dropped, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	dropped, err := l.dropDays(ctx)
+	if len(dropped) > 0 {
+		l.o.Logger.Info().Strs("partitions", dropped).Msg("dropped what is past the retention")
+	}
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == "42501" {
 		l.o.Logger.Info().Msg("old partitions are left to the tables' owner: SELECT relay.drop_partitions('120 days')")
 		return false
@@ -73,8 +75,18 @@ func (l *Log) dropOld(ctx context.Context) bool {
 	if err != nil && ctx.Err() == nil {
 		l.o.Logger.Warn().Err(err).Msg("cannot drop old partitions; trying again in an hour")
 	}
-	if err == nil && len(dropped) > 0 {
-		l.o.Logger.Info().Strs("partitions", dropped).Msg("dropped what is past the retention")
-	}
 	return true
+}
+
+// dropDays drops day after day, each in a transaction of its own, so that
+// writers wait no longer than for one; it returns what it has dropped.
+func (l *Log) dropDays(ctx context.Context) (dropped []string, err error) {
+	for {
+		rows, _ := l.pool.Query(ctx, "SELECT relay.drop_partitions($1)", l.o.Retention) // CollectRows tells the error
+		day, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil || len(day) == 0 {
+			return dropped, err
+		}
+		dropped = append(dropped, day...)
+	}
 }

@@ -53,8 +53,8 @@ func TestRetention(t *testing.T) {
 		w.Key = relay.NewKey(time.Now().AddDate(0, 0, -days), w.Key.Seq)
 		return w
 	}
-	old, open, recent := at(125, "old"), at(130, "open"), at(110, "recent")
-	for _, w := range []relay.Webhook{old, recent} {
+	older, old, open, recent := at(127, "older"), at(125, "old"), at(130, "open"), at(110, "recent")
+	for _, w := range []relay.Webhook{older, old, recent} {
 		finish(t, l, w, relay.Verdict{Action: relay.Delivered})
 	}
 	finish(t, l, open, relay.Verdict{Action: relay.Retry, After: time.Hour})

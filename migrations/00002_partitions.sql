@@ -56,11 +56,13 @@ END
 $$;
 -- +goose StatementEnd
 
--- drop_partitions drops the days that ended before the retention began and
--- whose events are all delivered, failed or dead, and returns their names. A
--- retention under 120 days counts as 120: the longest wait of an event
--- (90 days) and the life of its dead letter (30 days), in which a replay must
--- still find the row. It needs the rights of the tables' owner.
+-- drop_partitions drops the oldest day that ended before the retention began and
+-- whose events are all delivered, failed or dead, and returns its name; nothing
+-- if there is none. It drops one day a call, because the parents stay locked
+-- until the transaction ends: call it until it returns nothing. A retention
+-- under 120 days counts as 120: the longest wait of an event (90 days) and the
+-- life of its dead letter (30 days), in which a replay must still find the row.
+-- It needs the rights of the tables' owner.
 -- +goose StatementBegin
 CREATE FUNCTION relay.drop_partitions(retention interval) RETURNS SETOF text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
@@ -93,6 +95,7 @@ BEGIN
         EXECUTE format('DROP TABLE relay.%I', child);
         EXECUTE format('DROP TABLE IF EXISTS relay.%I', 'attempts_' || right(child, 8));
         RETURN NEXT child;
+        RETURN; -- the next day is looked at without the parents' lock
     END LOOP;
 END
 $$;

@@ -167,6 +167,24 @@ func TestEnsurePartitions(t *testing.T) {
 		END $$`)
 }
 
+// TestDropPartitionsDropsADayACall: while a day is dropped, writers wait; while
+// the days after it are looked at, they must not.
+func TestDropPartitionsDropsADayACall(t *testing.T) {
+	u := testdb.New(t)
+	exec(t, u, "SELECT relay.ensure_partitions('2001-01-01', '2001-01-03')",
+		`INSERT INTO relay.webhooks (accepted_at, seq, webhook_id, endpoint_key, url, method, body, status)
+			VALUES ('2001-01-01 12:00Z', 1, 'open', 'e', 'http://a.example', 'POST', '', 'pending')`)
+	for _, want := range []string{"webhooks_20010102", "webhooks_20010103", "", ""} {
+		exec(t, u, `DO $$ BEGIN
+			ASSERT coalesce((SELECT string_agg(d, ' ') FROM relay.drop_partitions('120 days') d), '') = '`+want+`';
+		END $$`)
+	}
+	exec(t, u, `DO $$ BEGIN
+		ASSERT to_regclass('relay.webhooks_20010101') IS NOT NULL AND to_regclass('relay.attempts_20010101') IS NOT NULL;
+		ASSERT to_regclass('relay.attempts_20010102') IS NULL AND to_regclass('relay.attempts_20010103') IS NULL;
+	END $$`)
+}
+
 func TestBadURL(t *testing.T) {
 	for _, u := range []string{"postgres://u:secret@h:port/db", "postgres://u:secret@127.0.0.1:1/db"} {
 		_, err := migrations.Up(t.Context(), u)
