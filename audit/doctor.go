@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,7 +23,8 @@ const (
 type Finding struct {
 	Name   string // such as "postgres fsync"
 	Grade  Grade
-	Detail string // what it is, and for Warn and Bad what to do
+	Detail string // what it is
+	Advice string // what to do about it; for Warn and Bad, and not always known
 }
 
 const (
@@ -40,7 +42,7 @@ func Check(ctx context.Context, pool *pgxpool.Pool) []Finding {
 	ctx, cancel := context.WithTimeoutCause(ctx, checkLimit, fmt.Errorf("no answer in %v", checkLimit))
 	defer cancel()
 	if err := pool.Ping(ctx); err != nil {
-		return []Finding{{"postgres", Bad, err.Error()}}
+		return []Finding{{"postgres", Bad, err.Error(), "is it running, and may relay's user sign in?"}}
 	}
 	var found []Finding
 	for _, check := range []func(context.Context, *pgxpool.Pool) (Finding, error){
@@ -48,7 +50,10 @@ func Check(ctx context.Context, pool *pgxpool.Pool) []Finding {
 	} {
 		f, err := check(ctx, pool)
 		if err != nil {
-			f.Grade, f.Detail = Bad, err.Error()
+			f.Grade, f.Detail, f.Advice = Bad, err.Error(), ""
+		}
+		if fault, ok := errors.AsType[fault](err); ok {
+			f.Detail, f.Advice = fault.found, fault.advice
 		}
 		found = append(found, f)
 	}
@@ -61,7 +66,7 @@ func checkServer(ctx context.Context, pool *pgxpool.Pool) (Finding, error) {
 	err := pool.QueryRow(ctx, "SELECT current_setting('server_version'), current_setting('server_version_num')::integer").
 		Scan(&f.Detail, &number)
 	if number < minServer {
-		f.Grade, f.Detail = Bad, f.Detail+": relay needs 14 or later"
+		f.Grade, f.Advice = Bad, "relay needs 14 or later: upgrade the server"
 	}
 	return f, err
 }
@@ -71,7 +76,7 @@ func checkRole(ctx context.Context, pool *pgxpool.Pool) (Finding, error) {
 	var standby bool
 	err := pool.QueryRow(ctx, "SELECT pg_is_in_recovery()").Scan(&standby)
 	if standby {
-		f.Grade, f.Detail = Bad, "it is a standby and takes no writes; connect to the primary"
+		f.Grade, f.Detail, f.Advice = Bad, "it is a standby and takes no writes", "connect to the primary"
 	}
 	return f, err
 }
@@ -89,7 +94,7 @@ func checkSetting(ctx context.Context, pool *pgxpool.Pool, name, otherwise strin
 	f := Finding{Name: "postgres " + name, Grade: Good}
 	err := pool.QueryRow(ctx, "SELECT current_setting($1)", name).Scan(&f.Detail)
 	if f.Detail != "on" {
-		f.Grade, f.Detail = Bad, f.Detail+": "+otherwise
+		f.Grade, f.Advice = Bad, "set "+name+" = on in the server's configuration: "+otherwise
 	}
 	return f, err
 }
@@ -99,6 +104,7 @@ func checkCommit(ctx context.Context, pool *pgxpool.Pool) (Finding, error) {
 	err := pool.QueryRow(ctx, "SELECT current_setting('synchronous_commit')").Scan(&f.Detail)
 	if f.Detail != "on" && f.Detail != "remote_apply" {
 		f.Grade, f.Detail = Bad, f.Detail+" for relay's own connections: a pooler keeps relay's settings from Postgres"
+		f.Advice = "connect without the pooler, or ALTER ROLE … SET synchronous_commit = on"
 	}
 	return f, err
 }
@@ -114,9 +120,9 @@ func checkClock(ctx context.Context, pool *pgxpool.Pool) (Finding, error) {
 	f.Detail = fmt.Sprintf("%v ahead of this machine", skew)
 	switch {
 	case skew.Abs() > skewBad:
-		f.Grade, f.Detail = Bad, f.Detail+": receivers refuse signatures with a wrong time; set both clocks by NTP"
+		f.Grade, f.Advice = Bad, "set both clocks by NTP: receivers refuse signatures with a wrong time"
 	case skew.Abs() > skewWarn:
-		f.Grade, f.Detail = Warn, f.Detail+": set both clocks by NTP"
+		f.Grade, f.Advice = Warn, "set both clocks by NTP"
 	}
 	return f, err
 }
@@ -127,6 +133,7 @@ func checkVersion(ctx context.Context, pool *pgxpool.Pool) (Finding, error) {
 	f.Detail = fmt.Sprintf("%d, as needed", s.version)
 	if s.version > schemaVersion {
 		f.Grade, f.Detail = Warn, fmt.Sprintf("%d: a relay newer than this one, which knows %d, migrated it", s.version, schemaVersion)
+		f.Advice = "upgrade this relay too"
 	}
 	return f, err
 }
@@ -140,7 +147,7 @@ func checkAhead(ctx context.Context, pool *pgxpool.Pool) (Finding, error) {
 		Scan(&days)
 	f.Detail = fmt.Sprintf("%d days", days)
 	if days < aheadWant {
-		f.Grade, f.Detail = Warn, f.Detail+": a running relay makes them"
+		f.Grade, f.Advice = Warn, "start relay run, or see its log: a running relay makes them"
 	}
 	return f, err
 }

@@ -113,7 +113,7 @@ func (l *Log) Ready(ctx context.Context) error {
 func checkReady(ctx context.Context, pool *pgxpool.Pool) error {
 	s, err := readSchema(ctx, pool)
 	if err == nil && s.lacks != "" {
-		return fmt.Errorf("audit: the database user %s may not write (it lacks %s); %s", s.user, s.lacks, grantApp)
+		return fault{fmt.Sprintf("the database user %s may not write (it lacks %s)", s.user, s.lacks), grantApp}
 	}
 	return err
 }
@@ -133,7 +133,13 @@ const (
 		FROM relay.migrations WHERE is_applied`
 
 	grantApp = "GRANT relay_app TO the user with which relay signs in"
+	migrate  = "run `relay migrate`"
 )
+
+// fault is something wrong with the database of which it is known what mends it.
+type fault struct{ found, advice string }
+
+func (f fault) Error() string { return "audit: " + f.found + "; " + f.advice }
 
 // readSchema returns the schema, and an error in words if it is none that this
 // relay knows how to use. Whether the user may write is for the caller to see.
@@ -142,17 +148,16 @@ func readSchema(ctx context.Context, pool *pgxpool.Pool) (s schema, err error) {
 	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch e.Code {
 		case "42P01", "3F000":
-			return s, errors.New("audit: the database has no schema relay; run `relay migrate`")
+			return s, fault{"the database has no schema relay", migrate}
 		case "42501":
-			return s, fmt.Errorf("audit: %s; %s", e.Message, grantApp)
+			return s, fault{e.Message, grantApp}
 		}
 	}
 	if err != nil {
 		return s, fmt.Errorf("audit: ask Postgres for its schema: %w", err)
 	}
 	if s.version < schemaVersion {
-		return s, fmt.Errorf("audit: the schema has version %d and this relay needs %d; run `relay migrate`",
-			s.version, schemaVersion)
+		return s, fault{fmt.Sprintf("the schema has version %d and this relay needs %d", s.version, schemaVersion), migrate}
 	}
 	return s, nil
 }

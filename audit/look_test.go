@@ -115,8 +115,8 @@ func TestCheck(t *testing.T) {
 		found := map[string]audit.Grade{}
 		for _, f := range audit.Check(t.Context(), pool) {
 			found[f.Name] = f.Grade
-			if f.Detail == "" {
-				t.Errorf("%s: says nothing", f.Name)
+			if f.Detail == "" || (f.Advice == "") != (f.Grade == audit.Good) {
+				t.Errorf("%s is %s: %q, advice %q", f.Name, f.Grade, f.Detail, f.Advice)
 			}
 		}
 		return found

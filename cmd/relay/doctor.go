@@ -15,7 +15,7 @@ import (
 // doctorCommand is relay doctor.
 type doctorCommand struct {
 	JSON    bool   `name:"json" help:"Show the findings as JSON."`
-	Monitor string `placeholder:"URL" help:"The NATS server's monitoring address, such as http://127.0.0.1:8222: it tells whether messages are synced to the disk."`
+	Monitor string `placeholder:"URL" help:"The NATS server's monitoring address, such as http://127.0.0.1:8222: it tells whether messages are synced to the disk, and how full JetStream is."`
 }
 
 // level is how bad a finding is.
@@ -66,8 +66,9 @@ func (c *doctorCommand) Run(ctx context.Context, p *program) error {
 	examineNATS(ctx, &fs, l.Config, c.Monitor)
 	examinePostgres(ctx, &fs, l.Config)
 	if l.NATS.Embedded {
-		examineDisk(&fs, "disk for NATS", l.NATS.Data)
+		examineDisk(&fs, "disk for NATS", l.NATS.Data, "a full disk turns JetStream off")
 	}
+	examineDevDisk(&fs, l.Config)
 	examineDelivery(&fs, l.Config)
 	return fs.report(p, c.JSON)
 }
@@ -131,9 +132,10 @@ const (
 	soonFull   = 5 * (1 << 30) // bytes
 )
 
-// examineDisk looks at the file system that holds a directory, or will hold it. A
-// full disk turns JetStream off until the server is restarted.
-func examineDisk(fs *findings, check, dir string) {
+// examineDisk looks at the file system that holds a directory, or will hold it,
+// and says what comes of a full one: JetStream is off until its server is
+// restarted, and Postgres ends.
+func examineDisk(fs *findings, check, dir, full string) {
 	var stat syscall.Statfs_t
 	at, err := filepath.Abs(dir)
 	if err != nil {
@@ -150,9 +152,9 @@ func examineDisk(fs *findings, check, dir string) {
 	free := int64(stat.Bavail) * int64(stat.Bsize) //nolint:gosec,unconvert // the types differ between systems
 	switch found := fmt.Sprintf("%s free at %s", size(free), at); {
 	case free < littleDisk:
-		fs.fail(check, "a full disk turns JetStream off: make room", "%s", found)
+		fs.fail(check, full+": make room", "%s", found)
 	case free < soonFull:
-		fs.warn(check, "a full disk turns JetStream off: watch it", "%s", found)
+		fs.warn(check, full+": watch it", "%s", found)
 	default:
 		fs.ok(check, "%s", found)
 	}

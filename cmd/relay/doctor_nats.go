@@ -43,7 +43,12 @@ func examineNATS(ctx context.Context, fs *findings, c Config, monitor string) {
 	} else {
 		fs.ok("NATS max_payload", "%d bytes", conn.MaxPayload())
 	}
-	examineSync(ctx, fs, c, monitor)
+	var page *varz
+	if monitor != "" {
+		page, err = readVarz(ctx, monitor)
+	}
+	examineSync(fs, c, page, err)
+	examineStorage(fs, page, err)
 	examineStreams(ctx, fs, c, conn)
 }
 
@@ -70,9 +75,11 @@ func parseVersion(version string) (major, minor int) {
 	return major, minor
 }
 
-// examineSync asks whether an acknowledged message is on the disk. Only the
-// monitoring address tells; clients cannot ask.
-func examineSync(ctx context.Context, fs *findings, c Config, monitor string) {
+const askMonitor = "is that the server's monitoring address?"
+
+// examineSync says whether an acknowledged message is on the disk. Only the
+// monitoring page tells; clients cannot ask. There may be none.
+func examineSync(fs *findings, c Config, page *varz, err error) {
 	const check, advice = "NATS fsync", "set jetstream { sync_interval: always }, as deploy/nats does: by default a power cut takes the last two minutes"
 	if c.NATS.Embedded && c.NATS.ConfigFile == "" {
 		if c.NATS.Sync == syncAlways {
@@ -82,46 +89,77 @@ func examineSync(ctx context.Context, fs *findings, c Config, monitor string) {
 		}
 		return
 	}
-	if monitor == "" {
-		fs.warn(check, advice+". relay doctor --monitor=URL looks it up", "not known: clients cannot ask for it")
-		return
-	}
-	always, every, err := syncOf(ctx, monitor)
 	switch {
 	case err != nil:
-		fs.warn(check, "is that the server's monitoring address?", "%v", err)
-	case always:
+		fs.warn(check, askMonitor, "%v", err)
+	case page == nil:
+		fs.warn(check, advice+". relay doctor --monitor=URL looks it up", "not known: clients cannot ask for it")
+	case page.JetStream.Config.SyncAlways:
 		fs.ok(check, "always, before a message is acknowledged")
 	default:
-		fs.warn(check, advice, "every %s", formatDuration(every))
+		fs.warn(check, advice, "every %s", formatDuration(page.JetStream.Config.SyncInterval))
 	}
 }
 
-// syncOf reads sync_interval from the server's monitoring page.
-func syncOf(ctx context.Context, monitor string) (always bool, every time.Duration, err error) {
+const (
+	mostStorage = 95 // percent
+	muchStorage = 80
+)
+
+// examineStorage says how much of what JetStream may keep is taken: at the limit
+// it takes no webhooks. Without a monitoring page there is nothing to say.
+func examineStorage(fs *findings, page *varz, err error) {
+	const check, advice = "NATS storage", "JetStream takes nothing beyond it: raise jetstream { max_file_store }, or see what piles up (nats stream report)"
+	if err != nil {
+		fs.warn(check, askMonitor, "%v", err)
+		return
+	}
+	if page == nil || page.JetStream.Config.MaxStorage <= 0 { // none, or JetStream is off: that is said elsewhere
+		return
+	}
+	used, most := page.JetStream.Stats.Storage, page.JetStream.Config.MaxStorage
+	percent := 100 * float64(used) / float64(most)
+	switch found := fmt.Sprintf("%s of %s used (%.0f %%)", size(used), size(most), percent); {
+	case percent >= mostStorage:
+		fs.fail(check, advice, "%s", found)
+	case percent >= muchStorage:
+		fs.warn(check, advice, "%s", found)
+	default:
+		fs.ok(check, "%s", found)
+	}
+}
+
+// varz is what the doctor reads of a NATS server's monitoring page.
+type varz struct {
+	JetStream struct {
+		Config struct {
+			SyncAlways   bool          `json:"sync_always"`
+			SyncInterval time.Duration `json:"sync_interval"`
+			MaxStorage   int64         `json:"max_storage"` // bytes
+		} `json:"config"`
+		Stats struct {
+			Storage int64 `json:"storage"` // bytes
+		} `json:"stats"`
+	} `json:"jetstream"`
+}
+
+func readVarz(ctx context.Context, monitor string) (*varz, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("no answer within %s", askTimeout))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(monitor, "/")+"/varz", nil)
 	if err != nil {
-		return false, 0, err
+		return nil, err
 	}
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
-		return false, 0, fmt.Errorf("monitoring address: %w", err)
+		return nil, fmt.Errorf("monitoring address: %w", err)
 	}
 	defer resp.Body.Close()
-	var varz struct {
-		JetStream struct {
-			Config struct {
-				SyncAlways   bool          `json:"sync_always"`
-				SyncInterval time.Duration `json:"sync_interval"`
-			} `json:"config"`
-		} `json:"jetstream"`
+	page := new(varz)
+	if err := json.NewDecoder(resp.Body).Decode(page); err != nil {
+		return nil, fmt.Errorf("monitoring address: %w", err)
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&varz); err != nil {
-		return false, 0, fmt.Errorf("monitoring address: %w", err)
-	}
-	return varz.JetStream.Config.SyncAlways, varz.JetStream.Config.SyncInterval, nil
+	return page, nil
 }
 
 // examineStreams compares them with what relay init would make, and the server's

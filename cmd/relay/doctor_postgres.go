@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -29,9 +31,20 @@ func examinePostgres(ctx context.Context, fs *findings, c Config) {
 	fs.ok("Postgres", "%s", c.Postgres.URL)
 	grades := map[audit.Grade]level{audit.Good: levelOK, audit.Warn: levelWarn, audit.Bad: levelFail}
 	for _, f := range audit.Check(ctx, pool) {
-		*fs = append(*fs, finding{Level: grades[f.Grade], Check: f.Name, Found: f.Detail})
+		*fs = append(*fs, finding{Level: grades[f.Grade], Check: f.Name, Found: f.Detail, Advice: f.Advice})
 	}
 	examineRights(ctx, fs, pool)
+}
+
+// examineDevDisk looks at the disk of the Postgres of a relay dev, if that is the
+// one that relay would use.
+func examineDevDisk(fs *findings, c Config) {
+	server, err := pgx.ParseConfig(string(c.Postgres.URL))
+	dir, err2 := filepath.Abs(c.Postgres.Data)
+	if err != nil || err2 != nil || c.Postgres.Data == "" || server.Host != dir {
+		return
+	}
+	examineDisk(fs, "disk for Postgres", dir, "a full disk stops Postgres, and relay with it")
 }
 
 // examineRights sees that relay's user can add attempts, and cannot change them.

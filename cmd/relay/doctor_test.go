@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/relaywebhooks/relay/embedded"
+	"github.com/relaywebhooks/relay/relaytest/testdb"
+)
+
+// The monitoring page of a real server tells how full JetStream is.
+func TestDoctorReadsTheMonitoringPage(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	conf := fmt.Sprintf("http: %q\njetstream { max_file_store: 3GB }\n", address)
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, err := embedded.StartNATS(embedded.NATSOptions{ConfigFile: file, Port: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Shutdown)
+	at := []string{"doctor", "--set", "nats.url=" + n.ClientURL(), "--monitor"}
+	out, _ := command(t, append(at, "http://"+address)...)
+	for _, want := range []string{"ok    NATS storage                 0.0 MiB of 3.0 GiB used (0 %)", "ok    NATS fsync "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	out, _ = command(t, append(at, "http://"+address+"/nothing")...)
+	if !strings.Contains(out, "warn  NATS storage") || !strings.Contains(out, "→ "+askMonitor) {
+		t.Errorf("of a wrong address:\n%s", out)
+	}
+}
+
+func TestDoctorOnAFullJetStream(t *testing.T) {
+	for used, want := range map[int]level{0: levelOK, 799: levelOK, 800: levelWarn, 949: levelWarn, 950: levelFail, 1000: levelFail} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"jetstream": {"config": {"max_storage": 1000}, "stats": {"storage": %d}}}`, used)
+		}))
+		t.Cleanup(server.Close)
+		page, err := readVarz(t.Context(), server.URL)
+		var fs findings
+		if examineStorage(&fs, page, err); len(fs) != 1 || fs[0].Level != want || (fs[0].Advice == "") != (want == levelOK) {
+			t.Errorf("%d of 1000: %+v, want %s", used, fs, want)
+		}
+	}
+	var fs findings
+	if examineStorage(&fs, nil, nil); len(fs) != 0 {
+		t.Errorf("without a page: %+v", fs)
+	}
+	if examineStorage(&fs, new(varz), nil); len(fs) != 0 {
+		t.Errorf("without JetStream: %+v", fs)
+	}
+}
+
+// The disk of Postgres matters where it is that of this machine.
+func TestDoctorLooksAtTheDiskOfADevDatabase(t *testing.T) {
+	server := testdb.Server(t)
+	const line = "disk for Postgres"
+	data := []string{"doctor", "--set", "nats.embedded=true", "--set", "postgres.data=" + server.Dir()}
+	for _, at := range [][]string{data, append(data, "--set", "postgres.url=host='"+server.Dir()+"' user=relay dbname=relay")} {
+		if out, _ := command(t, at...); !strings.Contains(out, line) {
+			t.Errorf("no %s in\n%s", line, out)
+		}
+	}
+	if out, _ := command(t, append(data, "--set", "postgres.url=postgres://relay@127.0.0.1:1/relay")...); strings.Contains(out, line) {
+		t.Errorf("%s, although the database is elsewhere:\n%s", line, out)
+	}
+}
+
+// What is wrong with Postgres has its advice on the line below, as all has.
+func TestDoctorAdvisesOnPostgres(t *testing.T) {
+	server, err := embedded.StartPostgres(t.Context(), embedded.PostgresOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Stop(context.Background()) })
+	out, _ := command(t, "doctor", "--set", "nats.embedded=true", "--set", "postgres.url="+server.URL())
+	for _, want := range []string{
+		"fail  postgres fsync               off\n                                 → set fsync = on in",
+		"fail  schema version               the database has no schema relay\n                                 → run `relay migrate`\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
