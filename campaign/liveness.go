@@ -90,7 +90,7 @@ func (c *checker) latencies() (calm, sick []time.Duration) {
 		switch near := c.faultsNear(e.At); {
 		case len(near) == 0:
 			calm = append(calm, took)
-		case len(near) == 1 && strings.HasPrefix(near[0].name, "outage"):
+		case len(near) == 1 && strings.HasPrefix(near[0].name, "outage-") && e.At.After(near[0].from) && e.At.Before(near[0].to):
 			sick = append(sick, took)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -49,6 +50,14 @@ type nemesis struct{ calendar []planned }
 // longEnough is a campaign that has time for long faults too.
 const longEnough = 150 * time.Second
 
+// An outage that stands alone, in a campaign of some length, lasts this long.
+const (
+	lonely = 40 * time.Second
+	alone  = 3 * time.Second
+)
+
+func sickens(f fault) bool { return strings.HasPrefix(f.name, "outage-") }
+
 // coolDown is the time of load after the last fault.
 const coolDown = 3 * time.Second
 
@@ -61,8 +70,14 @@ func newNemesis(s settings) *nemesis {
 	if len(deck) == 0 {
 		return n
 	}
+	at := s.WarmUp
+	if i := slices.IndexFunc(deck, sickens); i >= 0 && s.Duration >= lonely {
+		// One outage stands alone, so that what it does to others can be told.
+		n.calendar = append(n.calendar, planned{fault: deck[i], at: at, hold: alone, seed: random.Uint64()})
+		at += alone + ackWait + 2*requestTimeout
+	}
 	var drawn []fault
-	for at := s.WarmUp; ; {
+	for {
 		if len(drawn) == 0 {
 			drawn = slices.Clone(deck)
 			random.Shuffle(len(drawn), func(i, j int) { drawn[i], drawn[j] = drawn[j], drawn[i] })
