@@ -61,6 +61,7 @@ func (e *evidence) check() verdict {
 		c.nothingIsLost, c.everyRequestVerifies, c.everyRequestHasARow, c.everyRowIsTrue, c.everyEventEnds,
 		c.duplicatesHaveACause, c.lettersAreTheDead, c.noTryIsEarly, c.everythingDrains, c.healthyStayFast,
 		c.nothingLeaks, c.attemptsAreCounted, c.nothingIsRefused, c.lanesDrain, c.readinessTells, c.workResumes,
+		c.everythingTookPart,
 	} {
 		hold()
 	}

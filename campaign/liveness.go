@@ -253,3 +253,23 @@ func (c *checker) workResumes() {
 		}
 	}
 }
+
+// fullCampaign is how many faults make a campaign in which everything must
+// have taken part.
+const fullCampaign = 20
+
+// everythingTookPart: a full campaign parked, scheduled, buried and replayed
+// events; one that did not would prove less than it says.
+func (c *checker) everythingTookPart() {
+	if len(c.faults) < fullCampaign {
+		return
+	}
+	replayed := c.countEvents(func(e *event) bool { return e.generation > 0 })
+	for what, n := range map[string]int{
+		"parked": int(min(c.largestLane(), 1)), "scheduled": c.scheduled(), "buried": len(c.letters), "replayed": replayed,
+	} {
+		if n == 0 {
+			c.wrong("part", "", "no event was %s", what)
+		}
+	}
+}
