@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -112,7 +113,9 @@ func (n *NATS) start(so *server.Options) error {
 	log := &natsLog{log: n.log}
 	s.SetLoggerV2(log, false, false, false)
 	s.Start()
-	if err := log.fatal(); err != nil {
+	if err := log.fatal(); errors.Is(err, syscall.EADDRINUSE) && so.ConfigFile == "" { // else it may be any of its ports
+		return fmt.Errorf("embedded: start NATS: %w: stop what listens there, or set another port (nats.port)", err)
+	} else if err != nil {
 		return fmt.Errorf("embedded: start NATS: %w", err)
 	}
 	if !s.ReadyForConnections(readyTimeout) {
@@ -133,6 +136,7 @@ func (o NATSOptions) serverOptions() (*server.Options, error) {
 		}
 	}
 	so.JetStream, so.NoSigs = true, true // with signals it would exit the process
+	so.DisableJetStreamBanner = true
 	so.DontListen = so.DontListen || o.DontListen
 	setDefault(&so.ServerName, "relay")
 	setDefault(&so.Host, o.Host)

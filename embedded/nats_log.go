@@ -3,7 +3,9 @@ package embedded
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/rs/zerolog"
 )
@@ -30,8 +32,14 @@ func (l *natsLog) Fatalf(format string, v ...any) {
 	l.log.Error().Msg(text)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.first == nil {
-		l.first = errors.New(text)
+	if l.first != nil {
+		return
+	}
+	l.first = errors.New(text)
+	for _, arg := range v {
+		if err, ok := arg.(error); ok && errors.Is(err, syscall.EADDRINUSE) {
+			l.first = err // it names the address, and its reader may look at it
+		}
 	}
 }
 
@@ -41,8 +49,13 @@ func (l *natsLog) Errorf(format string, v ...any) { l.log.Error().Msgf(format, v
 // Warnf logs at warn.
 func (l *natsLog) Warnf(format string, v ...any) { l.log.Warn().Msgf(format, v...) }
 
-// Noticef logs at debug: a start alone gives thirty notices.
-func (l *natsLog) Noticef(format string, v ...any) { l.log.Debug().Msgf(format, v...) }
+// Noticef logs at debug: a start alone gives thirty notices. Rulers and empty
+// lines say nothing in a log of lines.
+func (l *natsLog) Noticef(format string, v ...any) {
+	if text := fmt.Sprintf(format, v...); text != "" && !strings.HasPrefix(text, "----") {
+		l.log.Debug().Msg(text)
+	}
+}
 
 // Debugf logs at debug.
 func (l *natsLog) Debugf(format string, v ...any) { l.log.Debug().Msgf(format, v...) }

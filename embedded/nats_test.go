@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -77,11 +78,30 @@ func TestPortInUse(t *testing.T) {
 	first := startNATS(t, NATSOptions{Dir: t.TempDir(), Port: port})
 	dir := t.TempDir()
 	_, err := StartNATS(NATSOptions{Dir: dir, Port: port})
-	if err == nil || !strings.Contains(err.Error(), strconv.Itoa(port)) {
-		t.Errorf("error = %v, want one that names port %d", err, port)
+	if err == nil || !strings.Contains(err.Error(), strconv.Itoa(port)) || !strings.Contains(err.Error(), "nats.port") {
+		t.Errorf("error = %v, want one that names port %d and nats.port", err, port)
 	}
 	first.Shutdown()
 	startNATS(t, NATSOptions{Dir: dir, Port: port}) // neither port nor directory is held by the failed one
+}
+
+// TestNATSLogHasNoDecoration: every line of the log says something.
+func TestNATSLogHasNoDecoration(t *testing.T) {
+	lines := &logged{}
+	n, err := StartNATS(NATSOptions{DontListen: true, Log: zerolog.New(lines)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Shutdown()
+	said := lines.messages(t)
+	for _, text := range said {
+		if text == "" || strings.HasPrefix(text, "---") || strings.Contains(text, `\__`) || strings.Contains(text, "| |") {
+			t.Errorf("the log has the line %q", text)
+		}
+	}
+	if !slices.Contains(said, "Starting JetStream") {
+		t.Errorf("the notices are missing: %q", said)
+	}
 }
 
 func TestClientsFromOutside(t *testing.T) {

@@ -140,8 +140,11 @@ func (p *Postgres) startOnce(ctx context.Context) error {
 		return err
 	}
 	p.process = started
-	p.options.Log.Info().Str("dir", p.home.dir).Int("pid", started.pid).Int("port", p.options.Port).
-		Str("binaries", p.bin).Msg("Postgres started")
+	said := p.options.Log.Info().Str("dir", p.home.dir).Int("pid", started.pid).Str("binaries", p.bin)
+	if p.options.Port != 0 {
+		said = said.Int("port", p.options.Port)
+	}
+	said.Msg("Postgres started")
 	return nil
 }
 

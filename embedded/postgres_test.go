@@ -167,6 +167,31 @@ func TestPostgresListensWithPassword(t *testing.T) {
 	}
 }
 
+// TestPostgresLogsAPortOnlyIfItHasOne: without one there is only the socket.
+func TestPostgresLogsAPortOnlyIfItHasOne(t *testing.T) {
+	for _, port := range []int{0, freePort(t)} {
+		lines := &logged{}
+		p, err := StartPostgres(t.Context(), PostgresOptions{Port: port, Log: zerolog.New(lines)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		started := false
+		for _, e := range lines.entries(t) {
+			said, has := e["port"]
+			if has != (port != 0) || has && said != float64(port) {
+				t.Errorf("port %d: %v", port, e)
+			}
+			started = started || e["message"] == "Postgres started"
+		}
+		if !started {
+			t.Errorf("port %d: the start was not logged", port)
+		}
+	}
+}
+
 func TestLongDirectoryHasItsSocketElsewhere(t *testing.T) {
 	p := startPostgres(t, PostgresOptions{Dir: filepath.Join(shortDir(t), strings.Repeat("long", 30))})
 	if got := query(t, p.URL(), "SELECT 'in'"); got != "in" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -125,6 +126,15 @@ func (a *app) announce(ctx context.Context) {
 	}
 }
 
+// runAdmin names the setting of an address that cannot be had.
+func (a *app) runAdmin(ctx context.Context) error {
+	err := a.admin.Run(ctx)
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return fmt.Errorf("admin.address: %w", err)
+	}
+	return err
+}
+
 // errStopping is why a part of relay is told to end.
 var errStopping = errors.New("relay is stopping")
 
@@ -140,7 +150,7 @@ func (a *app) Run(ctx context.Context) error {
 
 	var upkeep sync.WaitGroup
 	var failed atomic.Pointer[error]
-	for _, run := range []func(context.Context) error{a.record.Run, a.policies.Run, a.admin.Run} {
+	for _, run := range []func(context.Context) error{a.record.Run, a.policies.Run, a.runAdmin} {
 		upkeep.Go(func() {
 			if err := run(after); err != nil {
 				failed.CompareAndSwap(nil, &err)
