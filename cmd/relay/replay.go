@@ -70,6 +70,9 @@ func (c *replayCommand) result(p *program, job consumer.Job) error {
 		fmt.Fprintf(p.stdout, ", left %d that are no letters of relay's", job.Failed)
 	}
 	fmt.Fprintln(p.stdout)
+	if job.State == "done" && job.Replayed == 0 && job.Failed == 0 {
+		fmt.Fprintf(p.stdout, "no letter matches; nats stream subjects %s lists them\n", consumer.StreamDead)
+	}
 	if job.State != "done" {
 		return errors.New(job.Error)
 	}
