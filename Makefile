@@ -42,7 +42,7 @@ CAMPAIGN ?=
 
 .PHONY: campaign
 campaign: postgres ## break everything around relay under load, and account for every event
-	$(GO) run ./campaign -seed $(SEED) -duration 75s -rate 220 $(CAMPAIGN)
+	$(GO) run ./campaign -seed $(SEED) -duration 70s -rate 235 $(CAMPAIGN)
 
 .PHONY: campaign-long
 campaign-long: postgres ## the same for SEEDS="1 2 …", DURATION each

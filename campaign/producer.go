@@ -66,8 +66,7 @@ func (p *producer) run(ctx context.Context) {
 			}
 		})
 	}
-	tick := time.NewTicker(time.Second / time.Duration(p.rate))
-	defer tick.Stop()
+	began := time.Now()
 	for n := 0; ctx.Err() == nil; n++ {
 		m := p.event(n, random)
 		for _, m := range p.twice(m) {
@@ -76,10 +75,8 @@ func (p *producer) run(ctx context.Context) {
 			case <-ctx.Done():
 			}
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-		}
+		// What an outage held up is caught up with, as real producers do.
+		wait(ctx, time.Until(began.Add(time.Duration(n)*time.Second/time.Duration(p.rate))))
 	}
 	close(queue)
 	publishing.Wait()
