@@ -64,7 +64,7 @@ func main() {
 	flag.StringVar(&s.Dir, "dir", "", "where history, logs and report go; a temporary directory if empty")
 	flag.BoolVar(&s.Race, "race", true, "build relay with the race detector")
 	flag.BoolVar(&s.Cluster, "cluster", false, "run three NATS servers, with streams of three replicas")
-	flag.DurationVar(&s.Every, "every", 800*time.Millisecond, "the pause between two faults, on average")
+	flag.DurationVar(&s.Every, "every", 700*time.Millisecond, "the pause between two faults, on average")
 	flag.StringVar(&only, "faults", "", "names of the faults to choose from, with commas; none for no fault at all")
 	flag.Parse()
 	if only != "" {

@@ -233,8 +233,10 @@ func (w *world) close() {
 	for _, server := range w.nats {
 		server.kill()
 	}
-	if w.postgres != nil {
-		w.postgres.Kill()
+	if w.postgres != nil { // in order: what is killed leaves its shared memory behind
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		_ = w.postgres.Stop(ctx)
+		cancel()
 	}
 	if w.endpoints != nil {
 		w.endpoints.close()
