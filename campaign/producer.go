@@ -19,6 +19,7 @@ import (
 
 const (
 	healthyPaths = 6 // /ok/0 to /ok/5: never sick as a whole
+	finePaths    = 2 // /fine/0 and /fine/1: nothing ever fails there
 	sickPaths    = 3 // /sick/0 to /sick/2: the nemesis may strike these
 	busyPaths    = 4 // /busy/0 to /busy/3: they say 429 to some
 	publishers   = 12
@@ -127,6 +128,8 @@ func (p *producer) event(n int, random *rand.Rand) *nats.Msg {
 	switch {
 	case what == planBusy:
 		path = fmt.Sprintf("/busy/%d", random.IntN(busyPaths))
+	case what == planOK && random.IntN(100) < 30:
+		path = fmt.Sprintf("/fine/%d", random.IntN(finePaths))
 	case !p.quiet && random.IntN(100) < 8:
 		path = fmt.Sprintf("/sick/%d", random.IntN(sickPaths))
 	}
