@@ -99,6 +99,7 @@ func (c *Consumer) serveReplay(ctx context.Context) (*replays, error) {
 		service.AddEndpoint("replay", micro.HandlerFunc(r.replay), micro.WithEndpointSubject(SubjectReplay), usage),
 		// Only the process that runs a job knows it, so every process is asked.
 		service.AddEndpoint("job", micro.HandlerFunc(r.job), micro.WithEndpointSubject(SubjectJob), micro.WithEndpointQueueGroupDisabled()),
+		c.Conn.FlushTimeout(settleTimeout), // so that who asks a relay that is ready is answered
 	)
 	if err != nil {
 		r.stop()

@@ -188,7 +188,7 @@ func examineStreams(ctx context.Context, fs *findings, c Config, conn *nats.Conn
 		case "unchanged":
 			fs.ok(change.Name, "is as relay wants it")
 		default:
-			fs.fail(change.Name, "run relay init", "is %s", change.Done)
+			fs.fail(change.Name, "run relay init", "%s", strings.TrimSuffix("is "+change.Done+": "+strings.Join(change.Differs, "; "), ": "))
 		}
 	}
 	asked := time.Now()
