@@ -164,7 +164,7 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, status := command(t, set(r, "doctor")...)
-	if status != exitFailed || !strings.Contains(out, "fail  WEBHOOKS_DEAD                is different\n") || !strings.Contains(out, "→ run relay init") {
+	if status != exitFailed || !strings.Contains(out, "fail  WEBHOOKS_DEAD                is different: max_msgs_per_subject is 7, want 1\n") || !strings.Contains(out, "→ run relay init") {
 		t.Errorf("status %d\n%s", status, out)
 	}
 }
