@@ -193,9 +193,9 @@ func (c *checker) calmSince(seen, now time.Time) time.Time {
 	return seen
 }
 
-// stopsLanes: an endpoint is sick, or out of reach, or the streams are.
+// stopsLanes: an endpoint is sick, or out of reach, or a server is away for long.
 func (s span) stopsLanes() bool {
-	return strings.HasPrefix(s.name, "outage-") || strings.HasSuffix(s.name, "-receiver") || s.name == "disk-full-nats"
+	return strings.HasSuffix(s.name, "-away") || strings.HasPrefix(s.name, "outage-") || strings.HasSuffix(s.name, "-receiver") || s.name == "disk-full-nats"
 }
 
 func laterOf(a, b time.Time) time.Time {
