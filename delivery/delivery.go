@@ -61,8 +61,11 @@ func New(o Options) (*Sender, error) {
 	return s, nil
 }
 
-// CloseIdle closes the connections that wait for another webhook. Exchanges
-// that are under way go on.
+// CloseIdle closes the connections that wait for another webhook. It is for the
+// end, when no exchange is under way: net/http offers a connection to others a
+// moment before it hands over the answer, so that closing it then breaks an
+// exchange that the endpoint has answered already. A Sender that is only
+// replaced needs no CloseIdle: its connections end after Options.IdleTimeout.
 func (s *Sender) CloseIdle() {
 	s.http1.CloseIdleConnections()
 	s.http2.CloseIdleConnections()

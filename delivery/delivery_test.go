@@ -254,10 +254,10 @@ func TestConcurrent(t *testing.T) {
 					t.Error(show(a))
 				}
 			}
-			s.CloseIdle()
 		})
 	}
 	wg.Wait()
+	s.CloseIdle()
 	if n, _ := r.counts(); n != 160 {
 		t.Errorf("%d requests", n)
 	}

@@ -177,8 +177,6 @@ func (s *sender) replace(o delivery.Options) error {
 	if err != nil {
 		return err
 	}
-	if old := s.current.Swap(next); old != nil {
-		old.CloseIdle()
-	}
+	s.current.Store(next) // what is under way goes on; idle connections time out
 	return nil
 }
