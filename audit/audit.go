@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -88,6 +89,7 @@ type Log struct {
 	records  *committer[recording, relay.Verdict]
 	circuits circuits
 	health   health
+	skew     atomic.Pointer[time.Duration] // nil before the first look at the clocks
 }
 
 // New makes a log on a database that package migrations has prepared. It makes
@@ -106,9 +108,9 @@ func New(pool *pgxpool.Pool, o Options) *Log {
 }
 
 // Run commits what [Log.Claim] and [Log.Record] ask for, makes partitions
-// ahead, drops old ones, and mirrors the circuits. It may be called once. When
-// ctx ends, it goes on until no call waits any more, at most Options.Grace, and
-// returns nil when all its goroutines have ended.
+// ahead, drops old ones, mirrors the circuits, and compares the clocks. It may
+// be called once. When ctx ends, it goes on until no call waits any more, at
+// most Options.Grace, and returns nil when all its goroutines have ended.
 func (l *Log) Run(ctx context.Context) error {
 	work, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer giveUp(nil)
@@ -119,6 +121,7 @@ func (l *Log) Run(ctx context.Context) error {
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { l.keepPartitions(ctx) })
 	upkeep.Go(func() { l.mirrorCircuits(ctx) })
+	upkeep.Go(func() { l.watchClock(ctx, l.measureSkew) })
 
 	// The claims end first: one that nobody waits for any more is given back
 	// through the records.

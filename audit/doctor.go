@@ -111,12 +111,7 @@ func checkCommit(ctx context.Context, pool *pgxpool.Pool) (Finding, error) {
 
 func checkClock(ctx context.Context, pool *pgxpool.Pool) (Finding, error) {
 	f := Finding{Name: "postgres clock", Grade: Good}
-	var theirs time.Time
-	before := time.Now()
-	err := pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&theirs)
-	after := time.Now()
-	// Half of the question's time is taken for the way there.
-	skew := theirs.Sub(before.Add(after.Sub(before) / 2)).Round(time.Millisecond)
+	skew, err := measureSkew(ctx, pool)
 	f.Detail = fmt.Sprintf("%v ahead of this machine", skew)
 	switch {
 	case skew.Abs() > skewBad:
