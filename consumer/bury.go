@@ -28,18 +28,44 @@ func (c *Consumer) bury(ctx context.Context, m message, l *nats.Msg, generation 
 		return fmt.Errorf("publish to %s: %w", l.Subject, err)
 	}
 	c.At(AfterMove)
+	if err := c.removeReplayed(ctx, m); err != nil {
+		return err
+	}
 	return c.ack(ctx, m)
+}
+
+// removeReplayed removes the dead letter that a message was brought back from,
+// unless the replay has done it: it may have ended, with its process or its
+// connection, between the copy and the removal. So no event that has ended
+// has a letter of before beside it, whoever stopped when.
+func (c *Consumer) removeReplayed(ctx context.Context, m message) error {
+	if m.letter == 0 {
+		return nil
+	}
+	err := attemptTimes(ctx, func(ctx context.Context) error {
+		there, err := c.dead.GetMsg(ctx, m.letter)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if is := readMeta(there.Subject, there.Header); is.key != m.key || is.generation >= m.generation {
+			return nil // the stream was made anew: this is another letter
+		}
+		return remove(ctx, c.dead, m.letter)
+	})
+	if err != nil {
+		return fmt.Errorf("remove the replayed letter %d: %w", m.letter, err)
+	}
+	return nil
 }
 
 // replace sees to a letter that the stream refused. The one that is there may
 // be of an earlier generation: a replay that broke off before it removed it.
 // It is removed by name, which a crash of the server does not undo.
 func (c *Consumer) replace(ctx context.Context, l *nats.Msg, generation int, refused error) error {
-	dead, err := c.js.Stream(ctx, StreamDead)
-	if err != nil {
-		return err
-	}
-	there, err := dead.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(l.Subject))
+	there, err := c.dead.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(l.Subject))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return refused // the whole stream is full
 	}
@@ -49,7 +75,7 @@ func (c *Consumer) replace(ctx context.Context, l *nats.Msg, generation int, ref
 	if readMeta(there.Subject, there.Header).generation >= generation {
 		return nil
 	}
-	if err := remove(ctx, dead, there.Sequence); err != nil {
+	if err := remove(ctx, c.dead, there.Sequence); err != nil {
 		return err
 	}
 	_, err = c.js.PublishMsg(ctx, l)

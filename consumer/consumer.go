@@ -14,7 +14,7 @@
 //	bury.go     laying an event among the dead letters, once
 //	lanes.go    bringing parked events back when their endpoint is well
 //	sweep.go    finding schedules that did not fire
-//	replay.go   bringing dead letters back
+//	replay.go   asking for dead letters back; replay_job.go brings them
 //	events.go   telling the world, over NATS and in the log
 //
 // It meets the audit log, the policies, the sender and the registry of
@@ -154,6 +154,7 @@ type Consumer struct {
 	Options
 	js       jetstream.JetStream
 	later    jetstream.Stream // set by Run
+	dead     jetstream.Stream // set by Run
 	log      zerolog.Logger
 	held     *held
 	sleep    *sleepBudget
@@ -209,6 +210,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if c.later, err = c.js.Stream(ctx, StreamLater); err != nil {
 		return missingStream(StreamLater, DurableDue, err)
 	}
+	if c.dead, err = c.js.Stream(ctx, StreamDead); err != nil {
+		return missingStream(StreamDead, "", err)
+	}
 	service, err := c.serveReplay(ctx)
 	if err != nil {
 		return err
@@ -255,8 +259,12 @@ func (c *Consumer) drain(stopWork context.CancelCauseFunc) {
 }
 
 func missingStream(stream, durable string, err error) error {
-	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("consumer: stream %s with durable consumer %s does not exist: run relay init: %w", stream, durable, err)
+	what := "stream " + stream
+	if durable != "" {
+		what += " with durable consumer " + durable
 	}
-	return fmt.Errorf("consumer: look up %s/%s: %w", stream, durable, err)
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("consumer: %s does not exist: run relay init: %w", what, err)
+	}
+	return fmt.Errorf("consumer: look up %s: %w", what, err)
 }

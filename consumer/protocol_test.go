@@ -229,3 +229,67 @@ func TestAHeaderThatCannotBeCopied(t *testing.T) {
 	r.RequireDelivered("odd")
 	requireEmpty(t, r)
 }
+
+// A replay breaks off between its copy and the letter's removal, and nobody
+// asks for it again: the letter goes with the copy's end. (Fault campaign, seed
+// 67: a cable to NATS was cut then.)
+func TestALetterGoesWhenItsReplayBrokeOff(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		status  int
+		letters int
+	}{
+		{"and is delivered", http.StatusOK, 0},
+		{"and dies again", http.StatusGone, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := relaytest.Start(t)
+			r.Receiver.Answer(http.StatusGone)
+			id := r.Publish(map[string]any{"url": r.Receiver.URL})
+			letter := r.Letter(r.RequireDead(id))
+			r.Receiver.Always(relaytest.Status(tc.status))
+			// What the replay had published before its process was killed.
+			m := letterCopy(letter, "webhooks.due."+letter.Header.Get("Relay-Meta-Endpoint-Key"))
+			m.Header.Set("Relay-Meta-Generation", "1")
+			m.Header.Set("Relay-Meta-Letter", strconv.FormatUint(letter.Sequence, 10))
+			r.PublishMsg(m)
+			if !r.Eventually(func() bool { return r.Webhooks(id)[0].Generation == 1 && stored(t, r, consumer.StreamLater) == 0 }) {
+				t.Fatalf("%+v", r.Webhooks(id))
+			}
+			requireEmpty(t, r)
+			if n := stored(t, r, consumer.StreamDead); n != tc.letters {
+				t.Errorf("%d letters, want %d", n, tc.letters)
+			}
+		})
+	}
+}
+
+// A letter that took the number of the one that was replayed, in a stream that
+// was made anew, stays.
+func TestAnotherLetterUnderTheSameNumberStays(t *testing.T) {
+	r := relaytest.Start(t)
+	r.Receiver.Answer(http.StatusGone, http.StatusGone)
+	first := r.Publish(map[string]any{"url": r.Receiver.URL})
+	letter := r.Letter(r.RequireDead(first))
+	other := r.Letter(r.RequireDead(r.Publish(map[string]any{"url": r.Receiver.URL})))
+	m := letterCopy(letter, "webhooks.due."+letter.Header.Get("Relay-Meta-Endpoint-Key"))
+	m.Header.Set("Relay-Meta-Generation", "1")
+	m.Header.Set("Relay-Meta-Letter", strconv.FormatUint(other.Sequence, 10))
+	r.PublishMsg(m)
+	r.RequireDelivered(first)
+	requireEmpty(t, r)
+	if n := stored(t, r, consumer.StreamDead); n != 2 {
+		t.Errorf("%d letters, want both", n)
+	}
+}
+
+// letterCopy is a letter's headers and body for another subject.
+func letterCopy(letter *jetstream.RawStreamMsg, subject string) *nats.Msg {
+	m := &nats.Msg{Subject: subject, Header: nats.Header{}, Data: letter.Data}
+	for name, values := range letter.Header {
+		if !strings.HasPrefix(name, "Nats-") {
+			m.Header[name] = values
+		}
+	}
+	return m
+}

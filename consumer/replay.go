@@ -9,13 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
-	"golang.org/x/time/rate"
-
-	"github.com/relaywebhooks/relay"
 )
 
 // The NATS micro service that brings dead letters back.
@@ -233,105 +228,4 @@ func (r *replays) endpointKey(text string) (string, error) {
 		return "", fmt.Errorf("no endpoint is named %q", clip(text))
 	}
 	return text, nil // a key, as it stands in the letter's subject
-}
-
-// run replays letter by letter, at Options.ReplayRate.
-func (r *replays) run(ctx context.Context, job *Job, s span) {
-	err := r.each(ctx, job, s)
-	r.update(job, func(j *Job) {
-		switch {
-		case err == nil:
-			j.State = "done"
-		case ctx.Err() != nil:
-			j.State, j.Error = "stopped", "relay is stopping; ask again to go on"
-		default:
-			j.State, j.Error = "failed", err.Error()
-		}
-	})
-	done := r.snapshot(job)
-	r.log.Info().Str("job", done.ID).Str("request", clip(done.Request)).Int("replayed", done.Replayed).
-		Int("failed", done.Failed).Str("error", done.Error).Msg("replay " + done.State)
-}
-
-func (r *replays) each(ctx context.Context, job *Job, s span) error {
-	stream, err := r.js.Stream(ctx, StreamDead)
-	if err != nil {
-		return fmt.Errorf("look up %s: %w", StreamDead, err)
-	}
-	pace := rate.NewLimiter(rate.Limit(r.ReplayRate), max(1, r.ReplayRate/10))
-	for seq := s.from; seq <= s.to; {
-		raw, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(s.filter))
-		if errors.Is(err, jetstream.ErrMsgNotFound) || (err == nil && raw.Sequence > s.to) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read letter %d: %w", seq, err)
-		}
-		if err := pace.Wait(ctx); err != nil {
-			return err
-		}
-		ok, err := r.one(ctx, stream, raw, s.keepExpiry)
-		if err != nil {
-			return fmt.Errorf("letter %d: %w", raw.Sequence, err)
-		}
-		r.update(job, func(j *Job) { looked(j, raw.Sequence, ok) })
-		seq = raw.Sequence + 1
-	}
-	return nil
-}
-
-// looked counts one letter that the job has been through.
-func looked(j *Job, seq uint64, replayed bool) {
-	j.Position = seq
-	if replayed {
-		j.Replayed++
-	} else {
-		j.Failed++
-	}
-}
-
-// one publishes a letter as a new generation of its event and removes it once
-// the copy is stored. A crash in between leaves the letter; replaying it again
-// makes the same generation, which the claim grants once.
-func (r *replays) one(ctx context.Context, stream jetstream.Stream, raw *jetstream.RawStreamMsg, keepExpiry bool) (bool, error) {
-	copied, ok := revived(raw, keepExpiry, time.Now())
-	if !ok {
-		r.log.Warn().Uint64("seq", raw.Sequence).Str("subject", raw.Subject).Msg("not a letter of relay's; left where it is")
-		return false, nil
-	}
-	if _, err := r.js.PublishMsg(ctx, copied); err != nil {
-		return false, fmt.Errorf("publish to %s: %w", copied.Subject, err)
-	}
-	r.At(AfterMove)
-	if err := remove(ctx, stream, raw.Sequence); err != nil {
-		return true, fmt.Errorf("remove: %w", err)
-	}
-	return true, nil
-}
-
-// remove deletes a message that may be gone already: a letter that a newer one
-// has replaced, a schedule that has fired.
-func remove(ctx context.Context, stream jetstream.Stream, seq uint64) error {
-	err := stream.DeleteMsg(ctx, seq)
-	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) {
-		if _, gone := stream.GetMsg(ctx, seq); errors.Is(gone, jetstream.ErrMsgNotFound) {
-			return nil
-		}
-	}
-	return err
-}
-
-// revived makes the copy of a letter that starts the next generation.
-func revived(raw *jetstream.RawStreamMsg, keepExpiry bool, now time.Time) (*nats.Msg, bool) {
-	endpointKey, _, ok := strings.Cut(strings.TrimPrefix(raw.Subject, subjectDead), ".")
-	m := readMeta(raw.Subject, raw.Header)
-	if !ok || m.key == (relay.Key{}) {
-		return nil, false
-	}
-	m.generation++
-	m.fromLane = false
-	if !keepExpiry {
-		m.replayed = now
-	}
-	return copyOf(subjectDue+endpointKey, raw.Header, raw.Data, m), true
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/relaywebhooks/relay/consumer"
@@ -99,12 +98,7 @@ func TestReplayingOneLetterTwiceDoesNothingTheSecondTime(t *testing.T) {
 	replay(t, r, "all")
 	r.RequireDelivered(id)
 	// The letter of before stands there again, as after a crash between the two steps of a replay.
-	again := &nats.Msg{Subject: letter.Subject, Header: nats.Header{}, Data: letter.Data}
-	for name, values := range letter.Header {
-		if !strings.HasPrefix(name, "Nats-") {
-			again.Header[name] = values
-		}
-	}
+	again := letterCopy(letter, letter.Subject)
 	r.PublishMsg(again)
 	if job := replay(t, r, "all"); job.Replayed != 1 {
 		t.Errorf("%+v", job)
@@ -151,4 +145,34 @@ func TestAJobThatNobodyKnowsIsAnswered(t *testing.T) {
 	if err != nil || answer.Header.Get("Nats-Service-Error-Code") != "404" || !strings.Contains(string(answer.Data), "gone") {
 		t.Errorf("%v, %v", answer, err)
 	}
+}
+
+// A replay waits while its copies cannot be stored, and goes on by itself.
+func TestAReplayOutlastsARefusal(t *testing.T) {
+	r := relaytest.Start(t)
+	r.Receiver.Answer(410)
+	id := r.Publish(map[string]any{"url": r.Receiver.URL})
+	r.RequireDead(id)
+	limit := func(size int32) {
+		later, err := r.JS.Stream(t.Context(), consumer.StreamLater)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := later.CachedInfo().Config
+		config.MaxMsgSize = size
+		if _, err := r.JS.UpdateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(1)                                        // byte a message
+	job := ask(t, r, consumer.SubjectReplay, "all") // is answered after a second
+	if job.State != "running" || job.Replayed != 0 {
+		t.Fatalf("the job is %+v although nothing can be stored", job)
+	}
+	limit(-1)
+	if !r.Eventually(func() bool { job = ask(t, r, consumer.SubjectJob, job.ID); return job.State != "running" }) ||
+		job.State != "done" || job.Replayed != 1 {
+		t.Errorf("the job ended as %+v", job)
+	}
+	r.RequireDelivered(id)
 }

@@ -58,7 +58,9 @@ func (c *Consumer) settle(ctx context.Context, m message, w relay.Webhook, claim
 			_ = m.NakWithDelay(buryPause) // it stands in the record as dead and is buried later
 		}
 	case relay.Gone:
-		err = c.ack(ctx, m)
+		if err = c.removeReplayed(ctx, m); err == nil {
+			err = c.ack(ctx, m)
+		}
 	default: // recorded as waiting in the queue: let it come again
 		err = m.NakWithDelay(minSleep)
 	}
@@ -139,7 +141,9 @@ func scheduleSubject(w relay.Webhook) string {
 // why it died, and the webhook id, so that publishing it again by hand keeps
 // the id.
 func letter(m message, w relay.Webhook, claim relay.Claim, v relay.Verdict) *nats.Msg {
-	out := copyOf(subjectDead+w.EndpointKey+"."+w.Key.String(), fitting(m.Headers()), m.Data(), m.metaOf(w))
+	keep := m.metaOf(w)
+	keep.letter = 0
+	out := copyOf(subjectDead+w.EndpointKey+"."+w.Key.String(), fitting(m.Headers()), m.Data(), keep)
 	h := out.Header
 	h.Set(metaEndpoint, w.EndpointKey)
 	h.Set(metaStatus, v.Action.String())
