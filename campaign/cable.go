@@ -14,6 +14,7 @@ type trouble struct {
 	cut     bool          // no connection gets through
 	hold    bool          // connections stand, and nothing passes until it ends: a black hole
 	deaf    bool          // what the far side says does not arrive until it ends
+	mute    bool          // what the near side says does not arrive until it ends
 	gone    bool          // the far side forgot the connections, and the near side does not know
 	latency time.Duration // added to each piece, in both directions
 	rate    int           // bytes per second; 0: no limit
@@ -160,6 +161,22 @@ func (c *cable) pump(p *pair, to io.Writer, from io.Reader, answers bool) {
 	}
 }
 
+// carries reports whether one end of a connection through the cable is at an
+// address: that which the near side dials, or that which the far side sees.
+func (c *cable) carries(address string) bool {
+	if address == c.address() {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for p := range c.pairs {
+		if p.far.LocalAddr().String() == address {
+			return true
+		}
+	}
+	return false
+}
+
 // part ends a connection as the network would: not while a trouble hides the
 // end from the other side.
 func (c *cable) part(p *pair, answers bool, err error) {
@@ -176,7 +193,7 @@ func (c *cable) part(p *pair, answers bool, err error) {
 // pass lets one piece through, in time, or reports that the connection is over.
 func (c *cable) pass(p *pair, to io.Writer, piece []byte, answers bool) bool {
 	t, changed := c.state()
-	for t.hold || t.deaf && answers {
+	for t.hold || t.deaf && answers || t.mute && !answers {
 		<-changed
 		t, changed = c.state()
 	}

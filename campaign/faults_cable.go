@@ -34,13 +34,9 @@ func cableFaults() []fault {
 				name: t.name + "-" + side.name, hold: [2]time.Duration{100 * ms, 1500 * ms},
 				inject: func(_ context.Context, b *breaking) (func(context.Context) error, error) {
 					cables := side.cables(b)
-					for _, line := range cables {
-						line.suffer(t.trouble)
-					}
+					suffer(cables, t.trouble)
 					return func(context.Context) error {
-						for _, line := range cables {
-							line.suffer(trouble{})
-						}
+						suffer(cables, trouble{})
 						return nil
 					}, nil
 				},

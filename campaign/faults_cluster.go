@@ -16,6 +16,11 @@ func clusterFaults() []fault {
 		{"step-down", [2]time.Duration{0, 300 * ms}, 'c', stepDown},
 		{"kill-leader", [2]time.Duration{200 * ms, 2 * time.Second}, 'c', killLeader},
 		{"isolate-leader", [2]time.Duration{time.Second, 6 * time.Second}, 'c', isolateLeader},
+		{"partition-one", partitioned, 'c', partition((*breaking).anyone, silent)},
+		{"partition-leader", partitioned, 'c', partition((*breaking).leader, silent)},
+		{"partition-oneway", partitioned, 'c', partition((*breaking).leader, hearsNothing)},
+		{"partition-pair", partitioned, 'c', partition((*breaking).anyone, onePair)},
+		{"latency-routes", [2]time.Duration{500 * ms, 3 * time.Second}, 'c', partition((*breaking).anyone, late)},
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/nats-io/nats.go"
@@ -20,7 +19,10 @@ type natsServer struct {
 	w       *world
 	name    string
 	config  string
-	address string
+	address string   // for clients
+	monitor string   // for /routez
+	listen  string   // for routes, which come by the other servers' cables
+	routes  []*cable // to the other servers, in their order; nil for itself, and where it is alone
 	process *child
 }
 
@@ -30,24 +32,15 @@ func (w *world) startNATS(ctx context.Context) error {
 	if w.settings.Cluster {
 		n = 3
 	}
-	routes := make([]string, n)
 	for i := range n {
-		port, err := freePort()
+		server, err := w.newServer(fmt.Sprintf("n%d", i+1))
 		if err != nil {
 			return err
 		}
-		route, err := freePort()
-		if err != nil {
-			return err
-		}
-		name := fmt.Sprintf("n%d", i+1)
-		routes[i] = fmt.Sprintf("127.0.0.1:%d", route)
-		w.nats = append(w.nats, &natsServer{
-			w: w, name: name, config: w.settings.file(name + ".conf"), address: fmt.Sprintf("127.0.0.1:%d", port),
-		})
+		w.nats = append(w.nats, server)
 	}
-	for i, server := range w.nats {
-		if err := errors.Join(server.configure(routes, i), server.start()); err != nil {
+	for _, server := range w.nats {
+		if err := errors.Join(server.lay(), server.configure(), server.start()); err != nil {
 			return err
 		}
 	}
@@ -56,15 +49,26 @@ func (w *world) startNATS(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return w.awaitRoutes(ctx)
 }
 
-func (n *natsServer) configure(routes []string, own int) error {
-	config := fmt.Sprintf("server_name: %s\nlisten: %q\nmax_payload: %d\njetstream { store_dir: %q, sync_interval: always }\n",
-		n.name, n.address, relay.MaxBody+64<<10, filepath.Join(n.w.dir, "nats", n.name))
-	if len(routes) > 1 {
-		config += fmt.Sprintf("cluster { name: campaign, listen: %q, no_advertise: true, routes: [nats-route://%s] }\n",
-			routes[own], strings.Join(routes, ", nats-route://"))
+func (w *world) newServer(name string) (*natsServer, error) {
+	n := &natsServer{w: w, name: name, config: w.settings.file(name + ".conf")}
+	for _, address := range []*string{&n.address, &n.monitor, &n.listen} {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		*address = fmt.Sprintf("127.0.0.1:%d", port)
+	}
+	return n, nil
+}
+
+func (n *natsServer) configure() error {
+	config := fmt.Sprintf("server_name: %s\nlisten: %q\nhttp: %q\nmax_payload: %d\njetstream { store_dir: %q, sync_interval: always }\n",
+		n.name, n.address, n.monitor, relay.MaxBody+64<<10, filepath.Join(n.w.dir, "nats", n.name))
+	if len(n.routes) > 0 {
+		config += n.cluster()
 	}
 	if err := os.WriteFile(n.config, []byte(config), 0o600); err != nil {
 		return fmt.Errorf("campaign: configuration of NATS: %w", err)

@@ -232,6 +232,10 @@ func (w *world) close() {
 	}
 	for _, server := range w.nats {
 		server.kill()
+		own, _ := server.cables()
+		for _, line := range own {
+			line.close()
+		}
 	}
 	if w.postgres != nil { // in order: what is killed leaves its shared memory behind
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
