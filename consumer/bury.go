@@ -17,7 +17,7 @@ const storeFailed jetstream.ErrorCode = 10077
 // acknowledges the message. The stream keeps one letter of an event and
 // refuses a second one, so that burying twice leaves the first as it was.
 func (c *Consumer) bury(ctx context.Context, m message, l *nats.Msg, generation int) error {
-	err := attemptTimes(ctx, func(ctx context.Context) error {
+	err := c.store(ctx, StreamDead, func(ctx context.Context) error {
 		_, err := c.js.PublishMsg(ctx, l)
 		if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.ErrorCode == storeFailed {
 			return c.replace(ctx, l, generation, err)

@@ -12,9 +12,11 @@
 //	shelve.go   which shelf an event waits on: asleep, scheduled or parked
 //	settle.go   acknowledging, sleeping, moving and burying, after the record
 //	bury.go     laying an event among the dead letters, once
+//	moves.go    what happens while a stream takes nothing
 //	lanes.go    bringing parked events back when their endpoint is well
 //	sweep.go    finding schedules that did not fire
 //	replay.go   asking for dead letters back; replay_job.go brings them
+//	stats.go    how things stand, looked at every second; stall.go and missing.go help
 //	events.go   telling the world, over NATS and in the log
 //
 // It meets the audit log, the policies, the sender and the registry of
@@ -159,6 +161,7 @@ type Consumer struct {
 	held     *held
 	sleep    *sleepBudget
 	lanes    *lanes
+	moves    *moves
 	inFlight atomic.Int64
 	halted   atomic.Bool // nothing is fetched, because the audit log is away
 	working  sync.WaitGroup
@@ -183,6 +186,7 @@ func New(o Options) (*Consumer, error) {
 		log:     o.Logger,
 		held:    newHeld(),
 		sleep:   newSleepBudget(o.MaxAckPending / 2),
+		moves:   newMoves(),
 		ready:   make(chan struct{}),
 	}
 	c.lanes = newLanes(c)

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -111,8 +112,13 @@ func bare(url string) string {
 	return before
 }
 
-// left notes that a message was left unacknowledged: it will come again.
+// left notes that a message was left unacknowledged: it will come again. That a
+// stream refuses everything was said when it began.
 func (c *Consumer) left(w relay.Webhook, step string, err error) {
-	c.log.Warn().Err(err).Str("webhook_id", w.ID).Str("key", w.Key.String()).Str("step", step).
+	level := zerolog.WarnLevel
+	if _, known := errors.AsType[Refusal](err); known {
+		level = zerolog.DebugLevel
+	}
+	c.log.WithLevel(level).Err(err).Str("webhook_id", w.ID).Str("key", w.Key.String()).Str("step", step).
 		Msg("left unsettled; it will be delivered again")
 }

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -33,8 +34,6 @@ const (
 	// before the message is left to its AckWait; the claim makes that safe.
 	settleTries   = 3
 	settleTimeout = 5 * time.Second
-	// A dead letter that the stream refuses is tried again this much later.
-	buryPause = 30 * time.Second
 	// maxReason bounds the reason in the header of a dead letter.
 	maxReason = 4 << 10
 )
@@ -54,9 +53,6 @@ func (c *Consumer) settle(ctx context.Context, m message, w relay.Webhook, claim
 		c.lanes.wake(w.EndpointKey)
 	case relay.DeadLetters:
 		err = c.bury(ctx, m, letter(m, w, claim, v), w.Generation)
-		if err != nil {
-			_ = m.NakWithDelay(buryPause) // it stands in the record as dead and is buried later
-		}
 	case relay.Gone:
 		if err = c.removeReplayed(ctx, m); err == nil {
 			err = c.ack(ctx, m)
@@ -64,8 +60,12 @@ func (c *Consumer) settle(ctx context.Context, m message, w relay.Webhook, claim
 	default: // recorded as waiting in the queue: let it come again
 		err = m.NakWithDelay(minSleep)
 	}
-	if err != nil {
-		c.left(w, "settle: "+string(v.Place), err)
+	if err == nil {
+		return
+	}
+	c.left(w, "settle: "+string(v.Place), err)
+	if v.Place == relay.Scheduled || v.Place == relay.Parked || v.Place == relay.DeadLetters {
+		c.wait(ctx, m, w, v) // what was decided stands in the record, and is carried out later
 	}
 }
 
@@ -82,7 +82,7 @@ func (c *Consumer) ack(ctx context.Context, m message) error {
 // acknowledges the original. A crash in between leaves both; the claim makes
 // the second harmless.
 func (c *Consumer) move(ctx context.Context, m message, to *nats.Msg) error {
-	err := attemptTimes(ctx, func(ctx context.Context) error {
+	err := c.store(ctx, StreamLater, func(ctx context.Context) error {
 		_, err := c.js.PublishMsg(ctx, to)
 		return err
 	})
@@ -99,7 +99,7 @@ func attemptTimes(ctx context.Context, do func(context.Context) error) error {
 		once, cancel := context.WithTimeout(ctx, settleTimeout)
 		err = do(once)
 		cancel()
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || errors.Is(err, nats.ErrPermissionViolation) {
 			return err
 		}
 		pause(ctx, 100*time.Millisecond)

@@ -88,6 +88,11 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	if want.MaxMsgSize != 0 {
 		set(&c, "max_msg_size", &next.MaxMsgSize, want.MaxMsgSize)
 	}
+	if want.Discard == jetstream.DiscardOld { // a limit would remove events that wait
+		set(&c, "max_msgs", &next.MaxMsgs, -1)
+		set(&c, "max_bytes", &next.MaxBytes, -1)
+		set(&c, "max_msgs_per_subject", &next.MaxMsgsPerSubject, -1)
+	}
 	if want.MaxMsgsPerSubject != 0 {
 		set(&c, "max_msgs_per_subject", &next.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
 	}

@@ -1,0 +1,124 @@
+package consumer_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay/consumer"
+	"github.com/relaywebhooks/relay/relaytest"
+)
+
+// requireStreams waits until what is wrong with the streams says all the texts;
+// without texts, until nothing is wrong.
+func requireStreams(t *testing.T, r *relaytest.Relay, texts ...string) {
+	t.Helper()
+	began := time.Now()
+	var wrong error
+	if !r.Eventually(func() bool { wrong = r.Consumer.Stats().Streams; return (wrong != nil) == (len(texts) > 0) }) {
+		t.Fatalf("the streams: %v, want %q", wrong, texts)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it was said after %v", took)
+	}
+	for _, text := range texts {
+		if !strings.Contains(wrong.Error(), text) {
+			t.Errorf("no %q in %q", text, wrong)
+		}
+	}
+}
+
+// A stream that is gone is named; when it is there again relay works on it
+// without a restart.
+func TestAStreamThatIsGoneIsNamed(t *testing.T) {
+	for _, name := range []string{consumer.StreamQueue, consumer.StreamLater, consumer.StreamDead} {
+		t.Run(name, func(t *testing.T) {
+			r := relaytest.Start(t)
+			r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL}))
+			if err := r.JS.DeleteStream(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+			requireStreams(t, r, "the stream "+name+" is not there", "relay init makes it")
+			if _, err := consumer.Setup(t.Context(), r.JS, consumer.StreamOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			requireStreams(t, r)
+			r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL}))
+			r.Receiver.Answer(410)
+			r.RequireDead(r.Publish(map[string]any{"url": r.Receiver.URL}))
+			requireEmpty(t, r)
+		})
+	}
+}
+
+// A server that finds its disk full turns JetStream off and stays up.
+func TestJetStreamTurnedOffIsNamed(t *testing.T) {
+	s, err := server.NewServer(&server.Options{JetStream: true, StoreDir: t.TempDir(), Port: -1, NoSigs: true, MaxPayload: 2 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(relaytest.Patience) {
+		t.Fatal("the server did not start")
+	}
+	conn, err := nats.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := consumer.Setup(t.Context(), js, consumer.StreamOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r := relaytest.Start(t, relaytest.Options{NATSURL: s.ClientURL()})
+	publish := func(id string) {
+		if _, err := js.PublishMsg(t.Context(), raw(r.Receiver.URL, nil, "Relay-Id", id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish("before")
+	r.RequireDelivered("before")
+	config := s.JetStreamConfig()
+	if err := s.DisableJetStream(); err != nil {
+		t.Fatal(err)
+	}
+	requireStreams(t, r, "JetStream does not answer for any of relay's streams", "disk is full", "restarted")
+	config.StoreDir = strings.TrimSuffix(config.StoreDir, "/jetstream")
+	if err := s.EnableJetStream(config); err != nil {
+		t.Fatal(err)
+	}
+	requireStreams(t, r)
+	publish("after")
+	r.RequireDelivered("after")
+}
+
+// A limit on the stream of what waits would remove events: relay lays nothing
+// there until the limit is gone.
+func TestAStreamThatWouldLoseEventsGetsNone(t *testing.T) {
+	r := relaytest.Start(t)
+	limit(t, r, consumer.StreamLater, func(c *jetstream.StreamConfig) { c.MaxBytes = 1 })
+	requireStreams(t, r, consumer.StreamLater+" has max_bytes 1", "relay init takes it away")
+	id := r.Publish(map[string]any{"url": r.Receiver.URL, "scheduled_at": time.Now().Add(time.Hour).Format(time.RFC3339)})
+	requireRefusal(t, r, consumer.StreamLater, "max_bytes 1", "take the limit away")
+	r.RequireStatus(id, "pending")
+	r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL}))
+	if n := stored(t, r, consumer.StreamQueue); n != 1 {
+		t.Errorf("%d events queued, want the one that cannot wait elsewhere", n)
+	}
+	if _, err := consumer.Setup(t.Context(), r.JS, consumer.StreamOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	requireStreams(t, r)
+	if !r.Eventually(func() bool { return count(t, r, "webhooks.later.>") == 1 && stored(t, r, consumer.StreamQueue) == 0 }) {
+		t.Error("it was not scheduled when the limit was gone")
+	}
+	requireNoRefusal(t, r)
+}
