@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay"
 )
 
 // storeFailed is JetStream's error code for a message that a stream has no
@@ -16,11 +18,11 @@ const storeFailed jetstream.ErrorCode = 10077
 // bury stores a dead letter, waits until it is stored, and only then
 // acknowledges the message. The stream keeps one letter of an event and
 // refuses a second one, so that burying twice leaves the first as it was.
-func (c *Consumer) bury(ctx context.Context, m message, l *nats.Msg, generation int) error {
+func (c *Consumer) bury(ctx context.Context, m message, w relay.Webhook, l *nats.Msg) error {
 	err := c.store(ctx, StreamDead, func(ctx context.Context) error {
 		_, err := c.js.PublishMsg(ctx, l)
 		if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.ErrorCode == storeFailed {
-			return c.replace(ctx, l, generation, err)
+			return c.replace(ctx, l, w.Generation, err)
 		}
 		return err
 	})
@@ -28,37 +30,19 @@ func (c *Consumer) bury(ctx context.Context, m message, l *nats.Msg, generation 
 		return fmt.Errorf("publish to %s: %w", l.Subject, err)
 	}
 	c.At(AfterMove)
-	if err := c.removeReplayed(ctx, m); err != nil {
+	if err := c.unburyOlder(ctx, m, w); err != nil {
 		return err
 	}
-	return c.ack(ctx, m)
-}
-
-// removeReplayed removes the dead letter that a message was brought back from,
-// unless the replay has done it: it may have ended, with its process or its
-// connection, between the copy and the removal. So no event that has ended
-// has a letter of before beside it, whoever stopped when.
-func (c *Consumer) removeReplayed(ctx context.Context, m message) error {
-	if m.letter == 0 {
-		return nil
-	}
-	err := attemptTimes(ctx, func(ctx context.Context) error {
-		there, err := c.dead.GetMsg(ctx, m.letter)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return nil
-		}
-		if err != nil {
+	// The letter may have been there before, replayed and removed, when this one
+	// was stored: then the event is another generation's.
+	if now, err := c.Log.Claim(ctx, w); err != nil {
+		return err
+	} else if now.Verdict.Action == relay.Superseded {
+		if err := c.unbury(ctx, w.EndpointKey, w.Key, w.Generation); err != nil {
 			return err
 		}
-		if is := readMeta(there.Subject, there.Header); is.key != m.key || is.generation >= m.generation {
-			return nil // the stream was made anew: this is another letter
-		}
-		return remove(ctx, c.dead, m.letter)
-	})
-	if err != nil {
-		return fmt.Errorf("remove the replayed letter %d: %w", m.letter, err)
 	}
-	return nil
+	return c.ack(ctx, m)
 }
 
 // replace sees to a letter that the stream refused. The one that is there may

@@ -11,7 +11,7 @@
 //	meta.go     the headers on relay's own copies of an event
 //	shelve.go   which shelf an event waits on: asleep, scheduled or parked
 //	settle.go   acknowledging, sleeping, moving and burying, after the record
-//	bury.go     laying an event among the dead letters, once
+//	bury.go     laying an event among the dead letters, once; unbury.go takes it from there
 //	moves.go    what happens while a stream takes nothing
 //	lanes.go    bringing parked events back when their endpoint is well
 //	sweep.go    finding schedules that did not fire

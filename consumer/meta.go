@@ -22,7 +22,7 @@ const (
 	metaSubject    = metaPrefix + "Subject"    // where the producer published it
 	metaReplayed   = metaPrefix + "Replayed"   // when, RFC 3339; starts a new expiry
 	metaLane       = metaPrefix + "Lane"       // the copy was taken from its lane
-	metaLetter     = metaPrefix + "Letter"     // the sequence of the dead letter that was replayed
+	metaLetter     = metaPrefix + "Letter"     // the endpoint key in the subject of the letter that was replayed
 	metaEndpoint   = metaPrefix + "Endpoint-Key"
 	metaReason     = metaPrefix + "Reason" // why it is dead
 	metaStatus     = metaPrefix + "Status" // failed or dead
@@ -39,7 +39,7 @@ type meta struct {
 	subject    string
 	replayed   time.Time
 	fromLane   bool
-	letter     uint64 // the dead letter that it was brought back from, which must go before this ends
+	letter     string // the endpoint key of the dead letter that was replayed; empty if none was
 	copied     bool   // one of relay's own copies, not what the producer published
 }
 
@@ -85,7 +85,7 @@ func readMeta(subject string, h nats.Header) meta {
 	}
 	m.replayed, _ = time.Parse(time.RFC3339, h.Get(metaReplayed))
 	m.fromLane = h.Get(metaLane) != ""
-	m.letter, _ = strconv.ParseUint(h.Get(metaLetter), 10, 64)
+	m.letter = h.Get(metaLetter)
 	return m
 }
 
@@ -117,8 +117,8 @@ func copyOf(subject string, h nats.Header, body []byte, m meta) *nats.Msg {
 	if m.fromLane {
 		out.Header.Set(metaLane, "1")
 	}
-	if m.letter > 0 {
-		out.Header.Set(metaLetter, strconv.FormatUint(m.letter, 10))
+	if m.letter != "" {
+		out.Header.Set(metaLetter, m.letter)
 	}
 	return out
 }

@@ -126,7 +126,7 @@ func revived(raw *jetstream.RawStreamMsg, keepExpiry bool, now time.Time) (*nats
 		return nil, false
 	}
 	m.generation++
-	m.fromLane, m.letter = false, raw.Sequence
+	m.fromLane, m.letter = false, endpointKey
 	if !keepExpiry {
 		m.replayed = now
 	}

@@ -52,11 +52,9 @@ func (c *Consumer) settle(ctx context.Context, m message, w relay.Webhook, claim
 		err = c.move(ctx, m, copyOf(subjectParked+w.EndpointKey, m.Headers(), m.Data(), m.metaOf(w)))
 		c.lanes.wake(w.EndpointKey)
 	case relay.DeadLetters:
-		err = c.bury(ctx, m, letter(m, w, claim, v), w.Generation)
+		err = c.bury(ctx, m, w, letter(m, w, claim, v))
 	case relay.Gone:
-		if err = c.removeReplayed(ctx, m); err == nil {
-			err = c.ack(ctx, m)
-		}
+		err = c.end(ctx, m, w, v)
 	default: // recorded as waiting in the queue: let it come again
 		err = m.NakWithDelay(minSleep)
 	}
@@ -142,7 +140,7 @@ func scheduleSubject(w relay.Webhook) string {
 // the id.
 func letter(m message, w relay.Webhook, claim relay.Claim, v relay.Verdict) *nats.Msg {
 	keep := m.metaOf(w)
-	keep.letter = 0
+	keep.letter = ""
 	out := copyOf(subjectDead+w.EndpointKey+"."+w.Key.String(), fitting(m.Headers()), m.Data(), keep)
 	h := out.Header
 	h.Set(metaEndpoint, w.EndpointKey)
