@@ -2,7 +2,7 @@
 
 GO ?= go
 FUZZTIME ?= 10s
-BENCH ?= .
+GOBENCH ?= .
 GOLANGCI := bin/golangci-lint
 NATS := bin/nats
 
@@ -34,23 +34,38 @@ fuzz: ## run each fuzz target for FUZZTIME, 10s by default
 		$(GO) test "$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
 	done
 
-# One seed for a minute and a half; SEED chooses it, CAMPAIGN adds flags (-cluster).
+# One seed for a minute and a half; SEED chooses it, CAMPAIGN adds flags
+# (-cluster, -from v0.1.0). EVERY is the pause between two faults, on average.
+# After every so many faults, REST, none comes until relay must work again.
 SEED ?= 1
 SEEDS ?= 1 2 3 4 5
 DURATION ?= 90s
+EVERY ?= 700ms
+REST ?= 3
 CAMPAIGN ?=
+REPORTS ?=
 
 .PHONY: campaign
 campaign: postgres ## break everything around relay under load, and account for every event
-	$(GO) run ./campaign -seed $(SEED) -duration 70s -rate 235 $(CAMPAIGN)
+	$(GO) run ./campaign -seed $(SEED) -duration 70s -rate 235 -rest 12 $(CAMPAIGN)
 
 .PHONY: campaign-long
 campaign-long: postgres ## the same for SEEDS="1 2 …", DURATION each
-	@for seed in $(SEEDS); do $(GO) run ./campaign -seed $$seed -duration $(DURATION) -rate 220 $(CAMPAIGN) || exit 1; done
+	@for seed in $(SEEDS); do \
+		$(GO) run ./campaign -seed $$seed -duration $(DURATION) -rate 220 -every $(EVERY) -rest $(REST) $(CAMPAIGN) || exit 1; \
+	done
+
+.PHONY: campaign-sum
+campaign-sum: ## add up the reports of campaigns: REPORTS="directory …"
+	@$(GO) run ./campaign -add-up $(REPORTS)
 
 .PHONY: bench
-bench: postgres ## run the benchmarks; BENCH=regexp chooses
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+bench: postgres ## measure relay against the bare loop and its goals, and write BENCHMARKS.md; takes hours
+	$(GO) run ./bench/suite $(BENCH)
+
+.PHONY: gobench
+gobench: postgres ## run the benchmarks of the packages; GOBENCH=regexp chooses
+	$(GO) test -run '^$$' -bench '$(GOBENCH)' -benchmem ./...
 
 .PHONY: cover
 cover: postgres $(NATS) ## test, and say how much of the code ran; cover.out has the details

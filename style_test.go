@@ -26,8 +26,8 @@ const (
 // doors says which folders may import a dependency; every other may not.
 // Folders count with all that is below them.
 var doors = map[string][]string{
-	"github.com/nats-io/":     {"consumer", "endpoint", "embedded", "cmd/relay", "relaytest", "examples", "campaign"},
-	"github.com/jackc/":       {"audit", "endpoint", "migrations", "embedded", "cmd/relay", "relaytest", "examples", "campaign"},
+	"github.com/nats-io/":     {"consumer", "endpoint", "embedded", "cmd/relay", "relaytest", "examples", "campaign", "bench"},
+	"github.com/jackc/":       {"audit", "endpoint", "migrations", "embedded", "cmd/relay", "relaytest", "examples", "campaign", "bench"},
 	"github.com/failsafe-go/": {"policy"},
 	"github.com/knadh/koanf":  {"cmd/relay"},
 	"github.com/alecthomas/":  {"cmd/relay"},
@@ -35,7 +35,7 @@ var doors = map[string][]string{
 
 // wiring are the folders that may import relay's other packages. All others
 // import the words in the root, and signature, alone.
-var wiring = []string{"cmd/relay", "relaytest", "examples", "campaign"}
+var wiring = []string{"cmd/relay", "relaytest", "examples", "campaign", "bench"}
 
 // standardOnly are the packages that import the standard library alone: the
 // words of everyone, and what receivers import.

@@ -55,6 +55,7 @@ type grammar struct {
 	Explain explainCommand `cmd:"" help:"Tell what became of a webhook, and what happens next."`
 	Replay  replayCommand  `cmd:"" help:"Send dead letters again."`
 	Doctor  doctorCommand  `cmd:"" help:"Check whether relay can work here, and say what to do if not."`
+	Bench   benchCommand   `cmd:"" help:"Measure a running relay: publish a load, receive it, and report."`
 	Version versionCommand `cmd:"" help:"Show which relay this is."`
 }
 

@@ -1,0 +1,119 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// Kind is how an endpoint behaves.
+type Kind string
+
+// The kinds of endpoints. All but the last two answer; only the first two are
+// waited for, because what the others get is tried again minutes later.
+const (
+	Healthy Kind = "healthy" // 200 at once
+	Slow    Kind = "slow"    // 200 after Options.Slow
+	Flap    Kind = "flap"    // 500 and 200 by turns, each for Options.FlapEvery
+	Fail    Kind = "fail"    // 500
+	Limit   Kind = "limit"   // 429 with Retry-After
+	Hang    Kind = "hang"    // no answer
+	Refuse  Kind = "refuse"  // no connection
+)
+
+// Kinds are all kinds, in the order of reports.
+func Kinds() []Kind { return []Kind{Healthy, Slow, Flap, Fail, Limit, Hang, Refuse} }
+
+// awaited reports whether an event for such an endpoint must be delivered
+// before the run is over.
+func (k Kind) awaited() bool { return k == Healthy || k == Slow }
+
+// Shares say which part of the endpoints is sick, each between 0 and 1. The
+// rest is healthy.
+type Shares map[Kind]float64
+
+func (s Shares) validate(endpoints int) error {
+	var sum float64
+	var faults []error
+	for kind, share := range s {
+		sum += share
+		if share < 0 || share > 1 || math.IsNaN(share) {
+			faults = append(faults, fmt.Errorf("bench: the share of %s endpoints is %v: want 0 to 1", kind, share))
+		}
+		if n := share * float64(endpoints); n > 0 && n < 0.999 {
+			faults = append(faults, fmt.Errorf("bench: %v of %d endpoints is less than one %s endpoint: take more endpoints", share, endpoints, kind))
+		}
+	}
+	if sum > 1.000001 {
+		faults = append(faults, fmt.Errorf("bench: the shares add up to %v, more than 1", sum))
+	}
+	return errors.Join(faults...)
+}
+
+// spread says of what kind each endpoint is. The kinds are mixed evenly, so
+// that events that take the endpoints in turn take the kinds in turn too.
+func (s Shares) spread(endpoints int) []Kind {
+	kinds := make([]Kind, endpoints)
+	due := map[Kind]float64{}
+	for i := range kinds {
+		kinds[i] = Healthy
+		most := 0.0
+		for _, kind := range Kinds() {
+			if kind == Healthy {
+				continue
+			}
+			due[kind] += s[kind]
+			if due[kind] > most && due[kind] > 0.999999 {
+				kinds[i], most = kind, due[kind]
+			}
+		}
+		if kinds[i] != Healthy {
+			due[kinds[i]]--
+		}
+	}
+	return kinds
+}
+
+// event is one webhook of a run, known by its place in the run's slice.
+type event struct {
+	kind     Kind
+	endpoint int // of those of its kind and part
+	part     part
+}
+
+// part is a part of the run.
+type part byte
+
+const (
+	warmUp part = 'w' // before anything is measured
+	queued part = 'q' // published first, in one go, for one endpoint
+	load   part = 'l' // what is measured
+)
+
+// plan lists all events of a run in the order in which they are published.
+func (o Options) plan() []event {
+	events := make([]event, 0, o.WarmUp+o.Queued+o.Events)
+	for range o.WarmUp {
+		events = append(events, event{Healthy, 0, warmUp})
+	}
+	for range o.Queued {
+		events = append(events, event{o.QueuedAs, 0, queued})
+	}
+	kinds := o.Shares.spread(o.Endpoints)
+	for i := range o.Events {
+		n := i % o.Endpoints
+		events = append(events, event{kinds[n], n, load})
+	}
+	return events
+}
+
+// url is where the event goes: the path is the endpoint, and tells the receiver
+// how to behave; the query tells which event it is.
+func (e event) url(run string, index int, receiver, refusing string) string {
+	base := receiver
+	if e.kind == Refuse {
+		base = refusing
+	}
+	return base + "/" + string(e.kind) + "/" + string(e.part) + strconv.Itoa(e.endpoint) + "-" + run + "?" + strconv.Itoa(index)
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/relaywebhooks/relay/embedded"
+)
+
+// machine is where everything runs: the binaries, one Postgres for all runs,
+// and a directory.
+type machine struct {
+	settings
+	scenario string // under way
+	pass     string // names the runs that belong together
+
+	dir      string
+	bin      string
+	floor    string
+	postgres *embedded.Postgres
+	pid      int // of Postgres
+	made     int // targets so far
+	version  string
+}
+
+// openMachine builds the binaries and starts Postgres, with everything that
+// makes a commit safe.
+func openMachine(ctx context.Context, s settings) (_ *machine, err error) {
+	m := &machine{settings: s, bin: s.Relay}
+	if m.dir, err = os.MkdirTemp(s.Dir, "relay-bench-"); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(m.dir, 0o755); err != nil { //nolint:gosec // Postgres' user must be able to pass
+		return nil, err
+	}
+	if err := m.build(ctx); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(m.dir))
+	}
+	m.postgres, err = embedded.StartPostgres(ctx, embedded.PostgresOptions{Dir: filepath.Join(m.dir, "postgres"), Durable: true})
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(m.dir))
+	}
+	text, err := os.ReadFile(filepath.Join(m.postgres.Dir(), "data", "postmaster.pid"))
+	if err != nil {
+		return nil, err
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	m.pid, err = strconv.Atoi(first)
+	return m, err
+}
+
+func (m *machine) build(ctx context.Context) error {
+	m.floor = filepath.Join(m.dir, "floor")
+	builds := map[string]string{m.floor: "./bench/floor"}
+	if m.bin == "" {
+		m.bin = filepath.Join(m.dir, "relay")
+		builds[m.bin] = "./cmd/relay"
+	}
+	for binary, source := range builds {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, source)
+		cmd.Stderr = os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("build %s: %w", source, err)
+		}
+	}
+	m.version = output(ctx, "git", "rev-parse", "--short", "HEAD")
+	if dirty := output(ctx, "git", "status", "--porcelain", "--", "*.go"); dirty != "" {
+		m.version += " with changes"
+	}
+	return nil
+}
+
+// output is what a command says, or "" if it fails: for descriptions only.
+func output(ctx context.Context, name string, args ...string) string {
+	text, err := exec.CommandContext(ctx, name, args...).Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func (m *machine) close() error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), time.Minute, errors.New("no end within a minute"))
+	defer cancel()
+	return errors.Join(m.postgres.Stop(ctx), os.RemoveAll(m.dir))
+}
+
+// database makes an empty database, on a Postgres that has written everything
+// earlier to the disk.
+func (m *machine) database(ctx context.Context) (name, url string, err error) {
+	m.made++
+	name = "bench_" + strconv.Itoa(m.made)
+	if err := m.sql(ctx, "CREATE DATABASE "+name, "CHECKPOINT"); err != nil {
+		return "", "", err
+	}
+	return name, m.databaseURL(name), nil
+}
+
+func (m *machine) databaseURL(name string) string {
+	return strings.Replace(m.postgres.URL(), "/relay?", "/"+name+"?", 1)
+}
+
+func (m *machine) drop(ctx context.Context, name string) error {
+	return m.sql(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+}
+
+func (m *machine) sql(ctx context.Context, statements ...string) error {
+	conn, err := pgx.Connect(ctx, m.postgres.URL())
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // it has been used
+	for _, s := range statements {
+		if _, err := conn.Exec(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
+		}
+	}
+	return nil
+}
+
+// freePort finds a port that nobody listens on.
+func freePort(ctx context.Context) (int, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = l.Close() }() // to make room for who gets the port
+	addr, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return 0, errors.New("a TCP listener without a TCP address")
+	}
+	return addr.Port, nil
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/relaywebhooks/relay/bench"
+)
+
+// The sides of a comparison.
+const (
+	sideRelay = "relay"
+	sideFloor = "floor"
+)
+
+// The sync settings of NATS.
+const (
+	syncAlways  = "always"
+	syncDefault = "2m" // what plain NATS does
+)
+
+// target is one relay, or one floor, on a database and streams of its own.
+type target struct {
+	m        *machine
+	side     string
+	sync     string
+	dir      string
+	database string
+	url      string // of the database
+	nats     int
+	admin    int
+	receiver int
+	process  *exec.Cmd
+	ended    chan struct{}
+	extra    []string // settings of relay
+}
+
+// start makes a target and waits until it is ready.
+func (m *machine) start(ctx context.Context, side, sync string, set ...string) (*target, error) {
+	t := &target{m: m, side: side, sync: sync, extra: append(append([]string{}, m.Set...), set...)}
+	var err error
+	if t.database, t.url, err = m.database(ctx); err != nil {
+		return nil, err
+	}
+	t.dir = filepath.Join(m.dir, t.database)
+	for _, port := range []*int{&t.nats, &t.admin, &t.receiver} {
+		if *port, err = freePort(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if side == sideRelay {
+		if err := t.relay(ctx, "migrate").Run(); err != nil {
+			return nil, fmt.Errorf("relay migrate: %w", err)
+		}
+	}
+	return t, t.launch(ctx)
+}
+
+// launch starts the process, on whatever is in the target's stores.
+func (t *target) launch(ctx context.Context) error {
+	if t.side == sideFloor {
+		t.process = exec.CommandContext(ctx, t.m.floor, "-postgres", t.url, "-dir", t.dir, //nolint:gosec // our own binary
+			"-port", strconv.Itoa(t.nats), "-sync", t.sync, "-metrics", t.address())
+	} else {
+		t.process = t.relay(ctx, "run")
+	}
+	t.process.Cancel = func() error { return t.process.Process.Signal(syscall.SIGTERM) }
+	t.process.WaitDelay = time.Minute
+	if t.m.Keep {
+		t.process.Stderr = os.Stderr
+	}
+	if err := t.process.Start(); err != nil {
+		return err
+	}
+	t.ended = make(chan struct{})
+	go func() {
+		defer close(t.ended)
+		_ = t.process.Wait() // that it ended is what matters
+	}()
+	return t.ready(ctx)
+}
+
+// relay is a relay command with the target's settings.
+func (t *target) relay(ctx context.Context, args ...string) *exec.Cmd {
+	for _, kv := range append([]string{
+		"nats.embedded=true", "nats.data=" + t.dir, "nats.port=" + strconv.Itoa(t.nats), "nats.sync=" + t.sync,
+		"postgres.url=" + t.url, "admin.address=" + t.address(), "log.level=warn",
+		"delivery.allow=127.0.0.0/8", "delivery.ports=" + strconv.Itoa(t.receiver),
+	}, t.extra...) {
+		args = append(args, "--set", kv)
+	}
+	return exec.CommandContext(ctx, t.m.bin, args...)
+}
+
+func (t *target) address() string { return "127.0.0.1:" + strconv.Itoa(t.admin) }
+
+// ready waits until the process can work.
+func (t *target) ready(ctx context.Context) error {
+	page := "/readyz"
+	if t.side == sideFloor {
+		page = "/metrics"
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); {
+		if _, err := get(ctx, "http://"+t.address()+page); err == nil {
+			return nil
+		}
+		select {
+		case <-t.ended:
+			return fmt.Errorf("%s ended before it was ready: %v", t.side, t.process.ProcessState)
+		case <-tick.C:
+		}
+	}
+	return fmt.Errorf("%s is not ready after two minutes", t.side)
+}
+
+func get(ctx context.Context, url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("no answer within a minute"))
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := new(http.Client).Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return body, err
+}
+
+// stop ends the process as SIGTERM does.
+func (t *target) stop() {
+	_ = t.process.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-t.ended:
+	case <-time.After(time.Minute):
+		_ = t.process.Process.Kill()
+		<-t.ended
+	}
+}
+
+// close ends the process and removes its stores.
+func (t *target) close(ctx context.Context) error {
+	t.stop()
+	return errors.Join(t.m.drop(context.WithoutCancel(ctx), t.database), os.RemoveAll(t.dir))
+}
+
+// bench runs relay bench on the target.
+func (t *target) bench(ctx context.Context, flags string) (bench.Report, error) {
+	file := t.dir + ".json"
+	defer os.Remove(file) //nolint:errcheck // the whole directory goes in the end
+	args := append([]string{"bench"}, strings.Fields(flags)...)
+	args = append(args, "--listen", "127.0.0.1:"+strconv.Itoa(t.receiver), "--json", file,
+		"--metrics", "http://"+t.address()+"/metrics", "--pid", strconv.Itoa(t.m.pid),
+		"--set", "nats.url=nats://127.0.0.1:"+strconv.Itoa(t.nats))
+	cmd := exec.CommandContext(ctx, t.m.bin, args...)
+	said, err := cmd.CombinedOutput()
+	if t.m.Keep {
+		fmt.Printf("%s", said)
+	}
+	text, noReport := os.ReadFile(file)
+	if noReport != nil {
+		return bench.Report{}, fmt.Errorf("relay bench %s: %w: %s", flags, err, said)
+	}
+	var r bench.Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		return r, fmt.Errorf("relay bench %s: %w", flags, err)
+	}
+	return r, nil
+}
