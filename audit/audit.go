@@ -15,6 +15,13 @@
 // attempt has an id that relay made beforehand, and every claim can be
 // recognised. A single row that Postgres refuses is replaced by one without
 // foreign bytes, so that no receiver and no producer can stop the others.
+//
+// # When a row is locked
+//
+// Somebody who repairs a row by hand and does not commit holds up that row's
+// calls only: after half a second (lock_timeout, see [Pool]) they are set aside
+// and tried again until the lock is gone, and all others go on. A lock on a
+// whole table holds up everyone until it is gone.
 package audit
 
 import (
@@ -100,10 +107,12 @@ func New(pool *pgxpool.Pool, o Options) *Log {
 	l.claims = newCommitter[claiming, relay.Claim]("claim", l)
 	l.claims.write = l.writeClaims
 	l.claims.reduce = reduceClaiming
+	l.claims.locked = l.lockedClaims
 	l.claims.abandoned = l.release
 	l.records = newCommitter[recording, relay.Verdict]("record", l)
 	l.records.write = l.writeRecords
 	l.records.reduce = reduceRecording
+	l.records.locked = l.lockedRecords
 	return l
 }
 

@@ -27,9 +27,11 @@ type call[T, R any] struct {
 }
 
 // committer writes the requests of many callers in batches: what queued while
-// one batch was being written is the next one.
+// one batch was being written is the next one. What cannot be written because
+// somebody else locked its row goes on in a lane of its own, aside.
 type committer[T, R any] struct {
-	kind string
+	kind string // for Options.Observe
+	name string // for the health
 	log  *Log
 
 	// write puts a batch, sorted by key, into the database and fills in the
@@ -37,18 +39,26 @@ type committer[T, R any] struct {
 	write func(context.Context, []*call[T, R]) error
 	// reduce takes everything foreign out of a request that was refused.
 	reduce func(*T, error)
+	// locked returns the calls of a batch, by their index, that have to wait
+	// for a lock of another session's on one of these rows. It waits for none.
+	locked func(context.Context, []*call[T, R], lockable) ([]int, error)
 	// abandoned is told of an answer that nobody waited for. If it is set,
 	// requests whose callers left before they were begun are dropped.
 	abandoned func(T, R)
 
-	mu     sync.Mutex
-	queue  []*call[T, R]
-	closed bool
-	wake   chan struct{}
+	aside  *committer[T, R] // of the lane aside: itself
+	began  time.Time        // when its batch was begun
+	heldUp bool             // some of its batch was set aside
+
+	mu      sync.Mutex
+	queue   []*call[T, R]
+	writing int // calls in its batch
+	closed  bool
+	wake    chan struct{}
 }
 
 func newCommitter[T, R any](kind string, l *Log) *committer[T, R] {
-	return &committer[T, R]{kind: kind, log: l, wake: make(chan struct{}, 1)}
+	return &committer[T, R]{kind: kind, name: kind, log: l, wake: make(chan struct{}, 1)}
 }
 
 // do queues a request and waits for its answer.
@@ -87,7 +97,17 @@ func (c *committer[T, R]) add(q *call[T, R]) bool {
 // run writes batches until stop ends and nothing waits any more. When work
 // ends, all that still wait get an error.
 func (c *committer[T, R]) run(stop, work context.Context) {
-	for {
+	c.aside = c.laneAside()
+	ended, end := context.WithCancel(work)
+	var aside sync.WaitGroup
+	aside.Go(func() { c.aside.loop(ended, work) })
+	c.loop(stop, work)
+	end()
+	aside.Wait()
+}
+
+func (c *committer[T, R]) loop(stop, work context.Context) {
+	for wait := minBackoff; ; {
 		batch := c.next()
 		if len(batch) == 0 {
 			if c.close(stop) {
@@ -99,12 +119,14 @@ func (c *committer[T, R]) run(stop, work context.Context) {
 			}
 			continue
 		}
-		began := time.Now()
-		c.settle(work, batch)
-		c.log.o.Observe(c.kind, len(batch), time.Since(began))
-		for _, q := range batch {
-			c.answer(q)
+		c.began, c.heldUp = time.Now(), false
+		c.settle(work, c.passable(work, batch))
+		if c.aside != c || !c.heldUp {
+			wait = minBackoff
+			continue
 		}
+		pause(work, wait) // what was set aside is back in this queue
+		wait = min(2*wait, maxBackoff)
 	}
 }
 
@@ -114,6 +136,22 @@ func (c *committer[T, R]) close(stop context.Context) bool {
 	defer c.mu.Unlock()
 	c.closed = stop.Err() != nil && len(c.queue) == 0
 	return c.closed
+}
+
+// finish answers the calls of a batch that is committed.
+func (c *committer[T, R]) finish(batch []*call[T, R]) {
+	c.log.o.Observe(c.kind, len(batch), time.Since(c.began))
+	for _, q := range batch {
+		c.answer(q)
+	}
+}
+
+// fail answers calls with an error.
+func (c *committer[T, R]) fail(err error, calls ...*call[T, R]) {
+	for _, q := range calls {
+		q.err = err
+		c.answer(q)
+	}
 }
 
 func (c *committer[T, R]) answer(q *call[T, R]) {
@@ -152,6 +190,7 @@ func (c *committer[T, R]) next() []*call[T, R] {
 		batch = append(batch, q)
 	}
 	c.queue = append(held, c.queue[i:]...)
+	c.writing = len(batch)
 	slices.SortFunc(batch, func(a, b *call[T, R]) int { return compareKeys(a.key, b.key) })
 	return batch
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
+
+	"github.com/relaywebhooks/relay"
 )
 
 // schemaVersion is the migration that the SQL of this package needs.
@@ -30,7 +32,8 @@ type failure struct {
 // health knows how the log fares. It is safe for concurrent use.
 type health struct {
 	mu       sync.Mutex
-	failures map[string]*failure // by kind
+	failures map[string]*failure  // by name of the committer
+	held     map[string]time.Time // when a kind was last said to wait for locked rows
 
 	asking sync.Mutex // one question at a time
 	asked  time.Time
@@ -72,6 +75,21 @@ func (h *health) recovered(kind string, log *zerolog.Logger) {
 	}
 	delete(h.failures, kind)
 	log.Info().Str("kind", kind).Dur("down_ms", time.Since(f.since)).Msg("Postgres answers again")
+}
+
+// heldUp tells that calls wait for another session's lock, one of them for key.
+func (h *health) heldUp(kind string, calls int, key relay.Key, log *zerolog.Logger) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.held == nil {
+		h.held = map[string]time.Time{}
+	}
+	if time.Since(h.held[kind]) < complainEach {
+		return
+	}
+	h.held[kind] = time.Now()
+	log.Warn().Str("kind", kind).Int("webhooks", calls).Str("event", key.String()).
+		Msg("another session of Postgres holds a lock on rows; their webhooks wait for its end, all others go on")
 }
 
 // failing returns the failures that last, or nil.

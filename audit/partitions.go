@@ -13,6 +13,10 @@ import (
 const (
 	partitionsEach = time.Hour
 	partitionsSoon = 5 * time.Second // after a failure
+
+	// patiently lets a statement wait for another process that is making the
+	// same partitions.
+	patiently = "set_config('lock_timeout', '10s', true)"
 )
 
 // keepPartitions makes the partitions of the coming days and drops those past
@@ -40,7 +44,7 @@ func (l *Log) keepPartitions(ctx context.Context) {
 // Postgres' clock. Should all tries of two days fail, the first row without a
 // partition makes its own.
 func (l *Log) makeAhead(ctx context.Context) error {
-	_, err := l.pool.Exec(ctx, `SELECT relay.ensure_partitions(d - 1, d + 2)
+	_, err := l.pool.Exec(ctx, `SELECT `+patiently+`, relay.ensure_partitions(d - 1, d + 2)
 		FROM (SELECT (now() AT TIME ZONE 'UTC')::date AS d) today`)
 	if err != nil {
 		return fmt.Errorf("audit: make partitions: %w", err)
@@ -54,7 +58,7 @@ func (l *Log) ensureDay(ctx context.Context, d time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	name := d.Format(time.DateOnly)
-	if _, err := l.pool.Exec(ctx, "SELECT relay.ensure_partitions($1::text::date, $1::text::date)", name); err != nil {
+	if _, err := l.pool.Exec(ctx, "SELECT "+patiently+", relay.ensure_partitions($1::text::date, $1::text::date)", name); err != nil {
 		return fmt.Errorf("audit: make the partitions of %s: %w", name, err)
 	}
 	l.o.Logger.Info().Str("day", name).Msg("made the partitions of a day out of turn")

@@ -28,7 +28,7 @@ func Pool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
 	defaults := map[string]string{
 		"application_name":                    "relay",
 		"statement_timeout":                   "25s",
-		"lock_timeout":                        "10s",
+		"lock_timeout":                        "500ms", // then the others go on without what is locked
 		"idle_in_transaction_session_timeout": "30s",
 		"timezone":                            "UTC",
 		// The statements are the same ones all day, on tables that grow from

@@ -27,6 +27,7 @@ const (
 	noPartition         // a row's day has no partition: make it, try again
 	refused             // Postgres refuses what a row contains: find the row
 	overtaken           // something changed in between: try again, nothing is wrong
+	locked              // somebody has held a lock for too long: find out what it is on
 )
 
 // judge sorts the errors of a write. What it does not know counts as away:
@@ -49,6 +50,9 @@ func judge(err error) trouble {
 	if e.Code == "23514" && e.ConstraintName == "" {
 		return noPartition
 	}
+	if e.Code == "55P03" {
+		return locked
+	}
 	if e.Code == "42P01" {
 		return noPartition // or no schema at all, which making the partition will tell
 	}
@@ -66,18 +70,29 @@ func misconfigured(err error) bool {
 	return ok && len(e.Code) == 5 && (e.Code[:2] == "42" || e.Code[:2] == "3F" || e.Code[:2] == "28")
 }
 
-// settle writes a batch, whatever it takes, and leaves each call with its out
-// or its err.
+// settle writes a batch, whatever it takes, and answers its calls. Those that
+// have to wait for a lock are answered by the lane aside.
 func (c *committer[T, R]) settle(work context.Context, batch []*call[T, R]) {
-	for wait := minBackoff; ; wait = min(2*wait, maxBackoff) {
+	for wait := minBackoff; len(batch) > 0; wait = min(2*wait, maxBackoff) {
 		err := c.try(work, batch)
 		switch judge(err) {
 		case none:
-			c.log.health.recovered(c.kind, &c.log.o.Logger)
+			c.log.health.recovered(c.name, &c.log.o.Logger)
+			c.finish(batch)
 			return
 		case refused:
 			c.divide(work, batch, err)
 			return
+		case locked:
+			rest, e := c.sift(work, batch, err)
+			if e == nil && len(rest) == len(batch) {
+				c.divide(work, batch, err)
+				return
+			}
+			if err = e; err == nil {
+				batch = rest
+				continue
+			}
 		case noPartition:
 			err = c.log.ensureDay(work, day(batch[0].key))
 		case overtaken:
@@ -85,19 +100,18 @@ func (c *committer[T, R]) settle(work context.Context, batch []*call[T, R]) {
 		case away:
 		}
 		if err != nil {
-			c.log.health.failed(c.kind, err, &c.log.o.Logger)
+			c.log.health.failed(c.name, err, &c.log.o.Logger)
 		}
 		if !pause(work, wait) {
-			for _, q := range batch {
-				q.err = ErrClosed
-			}
+			c.fail(ErrClosed, batch...)
 			return
 		}
 	}
 }
 
-// divide settles a batch that was refused: in halves, until the row is found
-// that Postgres does not take, and that one without its foreign bytes.
+// divide settles a batch in halves, until the call is found that Postgres does
+// not take: it is written without its foreign bytes, or waits aside for a lock
+// that sift did not find.
 func (c *committer[T, R]) divide(work context.Context, batch []*call[T, R], err error) {
 	if half := len(batch) / 2; half > 0 {
 		c.settle(work, batch[:half])
@@ -105,8 +119,12 @@ func (c *committer[T, R]) divide(work context.Context, batch []*call[T, R], err 
 		return
 	}
 	q := batch[0]
+	if judge(err) == locked {
+		c.setAside(batch, []int{0})
+		return
+	}
 	if q.reduced {
-		q.err = fmt.Errorf("%w: %w", ErrRefused, err)
+		c.fail(fmt.Errorf("%w: %w", ErrRefused, err), q)
 		return
 	}
 	q.reduced = true
