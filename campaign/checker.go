@@ -17,11 +17,23 @@ type violation struct {
 
 // verdict is what the checker found, and the figures of the run.
 type verdict struct {
-	Seed       uint64         `json:"seed"`
-	Events     int            `json:"events"`
+	circumstances
+	counts
 	Faults     map[string]int `json:"faults"` // by name
 	Figures    []figure       `json:"figures"`
 	Violations []violation    `json:"violations"`
+}
+
+// counts are what can be added up over many runs.
+type counts struct {
+	Events      int `json:"events"`
+	Requests    int `json:"requests"`
+	Rows        int `json:"rows"`
+	Kills       int `json:"kills"`       // kills and pauses of a relay
+	Interrupted int `json:"interrupted"` // attempts, by these: the unrecorded rows
+	Duplicates  int `json:"duplicates"`  // requests answered 2xx of an event that had been answered 2xx
+	Healed      int `json:"healed"`      // heals with enough time after them to show that relay works again
+	SlowestHeal int `json:"slowest_ms"`  // of these
 }
 
 // figure is one line of the table of a run.
@@ -39,6 +51,7 @@ type checker struct {
 	byKey    map[string]*event
 	acked    []entry
 	faults   []span
+	slowest  time.Duration // until each relay worked again, after a heal that had time to show it
 	verdict  verdict
 }
 

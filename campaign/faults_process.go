@@ -28,7 +28,7 @@ func processFaults() []fault {
 		{"kill-relay-and-nats", [2]time.Duration{100 * ms, 800 * ms}, 0, both(killRelay, killNATS)},
 		{"kill-postgres-and-relay", [2]time.Duration{100 * ms, 800 * ms}, 0, both(killPostgres, killRelay)},
 		{"kill-nats-and-postgres", [2]time.Duration{50 * ms, 300 * ms}, 0, both(killNATS, killPostgres)},
-		{"upgrade", [2]time.Duration{0, 0}, 0, upgrade},
+		{upgrading, [2]time.Duration{0, 0}, 0, upgrade},
 		{"pause-relay-long", [2]time.Duration{2 * ackWait, 3 * ackWait}, 'l', pauseRelay},
 		{"postgres-away", [2]time.Duration{25 * time.Second, 35 * time.Second}, 'l', killPostgres},
 		{"nats-away", [2]time.Duration{8 * time.Second, 15 * time.Second}, 'l', killNATS},
@@ -125,15 +125,4 @@ func stopPostgres(ctx context.Context, b *breaking) (func(context.Context) error
 		return nil, fmt.Errorf("stop Postgres: %w", err)
 	}
 	return b.postgres.Restart, nil
-}
-
-// F14: one relay after the other is replaced, under load.
-func upgrade(_ context.Context, b *breaking) (func(context.Context) error, error) {
-	for _, s := range b.stations {
-		s.stop()
-		if err := s.start(); err != nil {
-			return nil, err
-		}
-	}
-	return nothingToHeal, nil
 }

@@ -12,11 +12,12 @@ func (v *verdict) add(name, format string, a ...any) {
 // figures counts what happened.
 func (c *checker) figures() {
 	v := &c.verdict
+	c.count()
 	v.add("events confirmed", "%d (%d scheduled, %d replayed)", len(c.acked), c.scheduled(),
 		c.countEvents(func(e *event) bool { return e.generation > 0 }))
 	v.add("faults", "%d", len(c.faults))
-	requests, unheard, twice := c.countRequests()
-	v.add("requests", "%d", requests)
+	unheard, twice := c.countAnswered()
+	v.add("requests", "%d", v.Requests)
 	kinds := map[string]int{}
 	for _, r := range c.rows {
 		kinds[r.kind]++
@@ -24,6 +25,7 @@ func (c *checker) figures() {
 	v.add("rows", "%d response, %d error, %d unrecorded", kinds["response"], kinds["error"], kinds["unrecorded"])
 	status := func(s string) int { return c.countEvents(func(e *event) bool { return e.status == s }) }
 	v.add("ended", "%d delivered, %d failed, %d dead; %d letters", status("delivered"), status("failed"), status("dead"), len(c.letters))
+	v.add("answered 2xx again", "%d", v.Duplicates)
 	v.add("answered 2xx, unheard by relay", "%d", unheard)
 	v.add("answered 2xx, unrecorded", "%d", twice)
 	v.add("relay kills and pauses", "%d, interrupting %d attempts, at most %d each", c.kills(), kinds["unrecorded"], c.mostPerKill())
@@ -31,7 +33,29 @@ func (c *checker) figures() {
 	calm, sick := c.latencies()
 	v.add("acceptance to request", "p50 %v p99 %v calm, p99 %v beside sick endpoints",
 		quantile(calm, 0.5).Round(time.Millisecond), quantile(calm, 0.99).Round(time.Millisecond), quantile(sick, 0.99).Round(time.Millisecond))
+	v.add("healed, with 5 s to show it", "%d; longest %v until every relay worked", v.Healed, c.slowest.Round(time.Millisecond))
 	v.add("draining", "%v", c.first(sayDrained).At.Sub(c.first(sayEbb).At).Round(time.Millisecond))
+}
+
+// count fills in what can be added up.
+func (c *checker) count() {
+	v := &c.verdict
+	v.Rows, v.Kills, v.SlowestHeal = len(c.rows), c.kills(), int(c.slowest.Milliseconds())
+	for _, r := range c.rows {
+		if r.kind == "unrecorded" {
+			v.Interrupted++
+		}
+	}
+	for _, requests := range c.requests {
+		v.Requests += len(requests)
+		answered := 0
+		for _, q := range requests {
+			if q.status/100 == 2 {
+				answered++
+			}
+		}
+		v.Duplicates += max(0, answered-1)
+	}
 }
 
 func (c *checker) scheduled() (n int) {
@@ -52,11 +76,10 @@ func (c *checker) countEvents(which func(*event) bool) (n int) {
 	return n
 }
 
-// countRequests counts all requests, those whose 2xx relay never heard, and
-// those answered 2xx of which relay knows only that they may have been made.
-func (c *checker) countRequests() (all, unheard, unrecorded int) {
+// countAnswered counts the requests whose 2xx relay never heard, and those
+// answered 2xx of which relay knows only that they may have been made.
+func (c *checker) countAnswered() (unheard, unrecorded int) {
 	for _, requests := range c.requests {
-		all += len(requests)
 		for _, q := range requests {
 			switch {
 			case q.row == nil || q.status/100 != 2:
@@ -67,7 +90,7 @@ func (c *checker) countRequests() (all, unheard, unrecorded int) {
 			}
 		}
 	}
-	return all, unheard, unrecorded
+	return unheard, unrecorded
 }
 
 func (c *checker) kills() (n int) {

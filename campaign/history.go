@@ -24,6 +24,7 @@ const (
 	sayPaused  = "paused"  // a relay process was stopped, for Millis
 	sayEnded   = "ended"   // a relay process ended by itself; Status is its exit status
 	sayReady   = "ready"   // /readyz answered otherwise than before
+	sayGauge   = "gauge"   // how relay_ready reads: Number gauges, and in Note those that are 0
 	sayLane    = "lane"    // how many events wait in lanes; Seq
 	sayEbb     = "ebb"     // producing has ended and the last fault is over
 	sayDrained = "drained" // nothing is left on the streams
@@ -32,6 +33,9 @@ const (
 	sayStepped = "stepped" // the clock of a relay process jumps
 	sayTrouble = "trouble" // something in relay's log that must not be there
 )
+
+// older is the note of the start of a relay that is not the present one.
+const older = "older"
 
 // entry is one line of the history. Which fields count depends on What.
 type entry struct {

@@ -1,16 +1,10 @@
 package main
 
 import (
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/relaywebhooks/relay/consumer"
 )
-
-// bound of the time from a kill to the last trace of what it interrupted: a
-// request, and a record that waits while Postgres is away.
-const causeWithin = requestTimeout + 15*time.Second
 
 // nothingIsLost is I1: what JetStream confirmed was answered 2xx, lies among
 // the dead letters, or repeats the idempotency key of an event that did.
@@ -115,73 +109,6 @@ func (c *checker) everyEventEnds() {
 			c.wrong("I5", v.id, "its row has not ended: %s in %s, claimed: %v", v.status, v.place, v.claimed)
 		}
 	}
-}
-
-// duplicatesHaveACause is I6: an event has one success in its rows, and an
-// unrecorded row belongs to a process that was killed or paused while it could
-// have been in flight. So a request that is answered 2xx twice was interrupted
-// by one of these, and no other fault makes a duplicate.
-func (c *checker) duplicatesHaveACause() {
-	for _, v := range c.evidence.events {
-		if successes := v.count(func(r *row) bool { return r.success }); successes > 1 {
-			c.wrong("I6", v.id, "%d rows of one event say success", successes)
-		}
-	}
-	perKill := map[int]int{}
-	for _, r := range c.rows {
-		if r.kind != "unrecorded" {
-			continue
-		}
-		cause, found := c.causeOf(r)
-		if !found {
-			c.wrong("I6", c.idOf(r), "row %s is unrecorded, and its process was neither killed nor paused", r.attempt)
-			continue
-		}
-		perKill[cause]++
-	}
-	for cause, n := range perKill {
-		if n > 2*slots {
-			c.wrong("I6", "", "%d unrecorded attempts of %s, more than can have been in flight", n, c.history[cause].Worker)
-		}
-	}
-}
-
-func (c *checker) idOf(r *row) string {
-	if v := c.byKey[r.key]; v != nil {
-		return v.id
-	}
-	return ""
-}
-
-// causeOf finds the kill or pause that interrupted an attempt, as its place in
-// the history.
-func (c *checker) causeOf(r *row) (int, bool) {
-	for i, e := range c.history {
-		if e.Worker != r.worker || e.What != sayGone && e.What != sayPaused {
-			continue
-		}
-		until := e.At.Add(time.Duration(e.Millis) * time.Millisecond)
-		if c.skewed[r.worker] || !r.started.After(until.Add(clockSlack)) && e.At.Sub(r.started) < causeWithin {
-			return i, true
-		}
-	}
-	return c.handedOver(r)
-}
-
-// handedOver finds the other cause: a process that was paused had the same
-// message in hand, and when it went on, Postgres was away for so long that the
-// one which made the attempt could not record it within its claim. That is two
-// faults at once; neither makes a duplicate alone.
-func (c *checker) handedOver(r *row) (int, bool) {
-	away := slices.ContainsFunc(c.faults, func(f span) bool {
-		return strings.Contains(f.name, "postgres") && f.from.Before(r.started.Add(ackWait)) && f.to.After(r.started)
-	})
-	for i, e := range c.history {
-		if e.What == sayPaused && away && e.At.Before(r.started) && r.started.Sub(e.At) < 2*ackWait+time.Duration(e.Millis)*time.Millisecond {
-			return i, true
-		}
-	}
-	return 0, false
 }
 
 // lettersAreTheDead is I7: the dead letters are the events that are recorded

@@ -11,7 +11,6 @@ const (
 	laneBound   = 30 * time.Second // after its endpoint is well, a lane is empty
 	drainBound  = 30 * time.Second // after the last heal, everything has ended
 	resumeBound = 5 * time.Second  // after a server is back, requests flow
-	tellBound   = 3500 * time.Millisecond
 )
 
 // everythingDrains is I9: when load and faults have ended, so does all work,
@@ -29,6 +28,7 @@ func (c *checker) everythingDrains() {
 			c.wrong("I9", "", "no request for %v after the heal of %s at %.1f s", after, f.name, f.to.Sub(c.began).Seconds())
 		}
 	}
+	c.everyRelayWorks()
 }
 
 // flowsAfter is the time from a moment to the next request, unless the load
@@ -203,34 +203,6 @@ func laterOf(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// readinessTells: while NATS or Postgres was away for long enough to be
-// noticed, /readyz of a relay said so.
-func (c *checker) readinessTells() {
-	for _, f := range c.faults {
-		nats := !c.cluster && slices.Contains([]string{"kill-nats", "stop-nats", "nats-away"}, f.name)
-		postgres := slices.Contains([]string{"kill-postgres", "stop-postgres", "postgres-away"}, f.name)
-		if !nats && !postgres || f.to.Sub(f.from) < tellBound {
-			continue
-		}
-		if !c.toldUnready(f) {
-			c.wrong("ready", "", "/readyz said nothing of %s at %.1f s", f.name, f.from.Sub(c.began).Seconds())
-		}
-	}
-}
-
-func (c *checker) toldUnready(f span) bool {
-	ready := true
-	for _, e := range c.history {
-		if e.What != sayReady || e.At.After(f.to) {
-			continue
-		}
-		if ready = e.Status == 200; !ready && e.At.After(f.from) {
-			return true
-		}
-	}
-	return !ready
 }
 
 // workResumes: what a killed process had in hand is tried again by another one

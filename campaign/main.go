@@ -4,6 +4,10 @@
 //
 //	go run ./campaign -duration 75s -seed 1 -rate 250
 //
+// and, of runs that were made,
+//
+//	go run ./campaign -add-up DIR...
+//
 // It prints the seed and the calendar of faults first and the verdict last,
 // and exits with 1 if an invariant does not hold. The history of the run, the
 // logs and the report stay in the directory that -dir names. The same seed
@@ -16,6 +20,7 @@
 //	nemesis.go   the calendar of faults; faults_*.go what each of them does
 //	history.go   what happened, on disk
 //	checker.go   the invariants, from the history, the streams and the tables alone
+//	sum.go       the table of many runs
 package main
 
 import (
@@ -44,6 +49,8 @@ type settings struct {
 	Quiet      bool     // only events that succeed at once
 	Only       []string // names of faults; none: all
 	Every      time.Duration
+	Rest       int           // after every so many faults none comes for quiet. 0: never
+	From       string        // the commit of the relay that the stations start with; empty: the present one
 	Relay      string        // a relay that is already built
 	BuildFlags []string      // of relay, in addition
 	WarmUp     time.Duration // without faults. Defaults to 5 s
@@ -57,6 +64,7 @@ func (s settings) file(name string) string { return filepath.Join(s.Dir, name) }
 func main() {
 	var s settings
 	var only string
+	var sums bool
 	flag.DurationVar(&s.Duration, "duration", 75*time.Second, "how long events are published")
 	flag.Uint64Var(&s.Seed, "seed", 1, "decides the calendar of faults and the events")
 	flag.IntVar(&s.Rate, "rate", 250, "events per second")
@@ -65,8 +73,18 @@ func main() {
 	flag.BoolVar(&s.Race, "race", true, "build relay with the race detector")
 	flag.BoolVar(&s.Cluster, "cluster", false, "run three NATS servers, with streams of three replicas")
 	flag.DurationVar(&s.Every, "every", 700*time.Millisecond, "the pause between two faults, on average")
+	flag.IntVar(&s.Rest, "rest", 0, "after every so many faults, leave relay in peace until it must work again")
+	flag.StringVar(&s.From, "from", "", "start with relay as of this commit; upgrades then replace it, and go back")
 	flag.StringVar(&only, "faults", "", "names of the faults to choose from, with commas; none for no fault at all")
+	flag.BoolVar(&sums, "add-up", false, "run nothing: add up the reports of runs, whose directories are the arguments")
 	flag.Parse()
+	if sums {
+		if err := addUp(os.Stdout, flag.Args()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if only != "" {
 		s.Only = strings.Split(only, ",")
 	}
@@ -123,9 +141,9 @@ func (s settings) run(ctx context.Context, out io.Writer) (verdict, error) {
 		return verdict{}, err
 	}
 	v := e.check()
-	v.Seed = s.Seed
+	v.circumstances, err = w.circumstances(ctx)
 	v.print(out, s)
-	return v, nil
+	return v, err
 }
 
 // campaign publishes and breaks, lets everything heal and drain, and stops the

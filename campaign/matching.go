@@ -26,11 +26,10 @@ func (c *checker) match() {
 				m.seekRequest(r, map[*request]bool{})
 			}
 		}
-		for _, q := range requests {
-			if q.row == nil {
-				m.seekRow(q, map[*row]bool{})
-			}
-		}
+		m.likely = true
+		m.coverRequests()
+		m.likely = false
+		m.coverRequests()
 	}
 }
 
@@ -40,6 +39,15 @@ type matching struct {
 	c        *checker
 	requests []*request
 	rows     []*row
+	likely   bool // leave out what needs an answer that got lost for no reason
+}
+
+func (m matching) coverRequests() {
+	for _, q := range m.requests {
+		if q.row == nil {
+			m.seekRow(q, map[*row]bool{})
+		}
+	}
 }
 
 func (m matching) seekRequest(r *row, seen map[*request]bool) bool {
@@ -58,7 +66,7 @@ func (m matching) seekRequest(r *row, seen map[*request]bool) bool {
 
 func (m matching) seekRow(q *request, seen map[*row]bool) bool {
 	for _, r := range m.rows {
-		if seen[r] || !m.c.fits(q, r) {
+		if seen[r] || !m.c.fits(q, r) || m.likely && m.c.unexcused(q, r) {
 			continue
 		}
 		seen[r] = true
@@ -68,6 +76,12 @@ func (m matching) seekRow(q *request, seen map[*row]bool) bool {
 		}
 	}
 	return false
+}
+
+// unexcused says whether a row, if it told of a request, would say that relay
+// did not hear an answer which nothing kept from it.
+func (c *checker) unexcused(q *request, r *row) bool {
+	return r.kind == "error" && q.status/100 == 2 && !c.keptFromHearing(r)
 }
 
 // fits says whether a row may tell of a request.

@@ -109,3 +109,12 @@ func (n *natsServer) stop() {
 func (n *natsServer) restart(ctx context.Context) error {
 	return errors.Join(n.start(), n.await(ctx))
 }
+
+// close ends the server and takes its cables away.
+func (n *natsServer) close() {
+	n.kill()
+	own, _ := n.cables()
+	for _, line := range own {
+		line.close()
+	}
+}

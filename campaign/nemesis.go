@@ -41,6 +41,7 @@ func (b *breaking) server() *natsServer { return b.nats[b.random.IntN(len(b.nats
 type planned struct {
 	fault
 	at, hold time.Duration
+	rest     bool // no fault comes for a while after it
 	seed     uint64
 }
 
@@ -61,36 +62,44 @@ func sickens(f fault) bool { return strings.HasPrefix(f.name, "outage-") }
 // coolDown is the time of load after the last fault.
 const coolDown = 3 * time.Second
 
-// newNemesis makes the calendar: the faults in a shuffled order, all of them
-// before any comes again.
+// quiet is the time after some heals in which no fault comes: that relay works
+// again within resumeBound can only be seen where nothing else breaks it.
+const quiet = resumeBound + time.Second
+
+// newNemesis makes the calendar.
 func newNemesis(s settings) *nemesis {
 	random := rand.New(rand.NewPCG(s.Seed, 2)) //nolint:gosec // a campaign must be repeatable
-	deck := chooseFaults(s)
+	chosen := chooseFaults(s)
 	n := &nemesis{}
-	if len(deck) == 0 {
+	if len(chosen) == 0 {
 		return n
 	}
 	at := s.WarmUp
-	if i := slices.IndexFunc(deck, sickens); i >= 0 && s.Duration >= lonely {
+	if i := slices.IndexFunc(chosen, sickens); i >= 0 && s.Duration >= lonely {
 		// One outage stands alone, so that what it does to others can be told.
-		n.calendar = append(n.calendar, planned{fault: deck[i], at: at, hold: alone, seed: random.Uint64()})
+		n.calendar = append(n.calendar, planned{fault: chosen[i], at: at, hold: alone, seed: random.Uint64()})
 		at += alone + ackWait + 2*requestTimeout
 	}
-	var drawn []fault
-	for {
-		if len(drawn) == 0 {
-			drawn = slices.Clone(deck)
-			random.Shuffle(len(drawn), func(i, j int) { drawn[i], drawn[j] = drawn[j], drawn[i] })
-		}
-		f := drawn[0]
-		drawn = drawn[1:]
+	cards := newDeck(random, chosen, s.central)
+	for restless := 1; ; restless++ {
+		f := cards.deal()
 		p := planned{fault: f, at: at, hold: between(random, f.hold), seed: random.Uint64()}
 		if at+p.hold > s.Duration-coolDown {
 			return n
 		}
+		gap := between(random, [2]time.Duration{s.Every / 2, s.Every * 3 / 2})
+		if s.Rest > 0 && restless >= s.Rest && !sickens(f) {
+			p.rest, restless = true, 0
+			gap = max(gap, quiet)
+		}
 		n.calendar = append(n.calendar, p)
-		at += p.hold + between(random, [2]time.Duration{s.Every / 2, s.Every * 3 / 2})
+		at += p.hold + gap
 	}
+}
+
+// central reports whether a fault is one of those that this campaign is for.
+func (s settings) central(f fault) bool {
+	return s.Cluster && f.needs == 'c' || s.From != "" && f.name == upgrading
 }
 
 func between(random *rand.Rand, d [2]time.Duration) time.Duration {
@@ -124,7 +133,11 @@ func (n *nemesis) has(name string) bool {
 func (n *nemesis) print(out io.Writer) {
 	fmt.Fprintf(out, "%d faults, each not before its time:\n", len(n.calendar))
 	for i, p := range n.calendar {
-		fmt.Fprintf(out, "  %3d  %6.1f s  %-24s for %v\n", i+1, p.at.Seconds(), p.name, p.hold)
+		rest := ""
+		if p.rest {
+			rest = ", then quiet"
+		}
+		fmt.Fprintf(out, "  %3d  %6.1f s  %-24s for %v%s\n", i+1, p.at.Seconds(), p.name, p.hold, rest)
 	}
 }
 
@@ -147,6 +160,9 @@ func (n *nemesis) run(ctx context.Context, w *world, out io.Writer) error {
 		}
 		if i == len(n.calendar)/2 {
 			w.replay(ctx, out)
+		}
+		if p.rest { // by the heal, not by the calendar: some heals take their time
+			wait(ctx, quiet)
 		}
 	}
 	wait(ctx, time.Until(began.Add(w.settings.Duration)))

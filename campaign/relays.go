@@ -112,8 +112,16 @@ func (s *station) start() error {
 	case <-time.After(startPatience):
 		return fmt.Errorf("campaign: %s does not work after %v", s.name, startPatience)
 	}
-	s.w.history.note(entry{What: sayStart, Worker: s.worker(), Name: s.name})
+	s.w.history.note(entry{What: sayStart, Worker: s.worker(), Name: s.name, Note: s.program()})
 	return nil
+}
+
+// program is what the station runs, for the history.
+func (s *station) program() string {
+	if s.binary == s.w.older {
+		return older
+	}
+	return ""
 }
 
 // alarming are the words in relay's log that no fault excuses.

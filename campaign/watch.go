@@ -48,6 +48,31 @@ func (w *world) askReady(ctx context.Context, s *station) {
 	if changed {
 		w.history.note(entry{What: sayReady, Name: s.name, Status: status, Note: strings.Join(strings.Fields(body), " ")})
 	}
+	if changed || !ready {
+		w.readGauges(ctx, s)
+	}
+}
+
+// readGauges notes which of the gauges beside /readyz say that something is
+// wrong. They are asked for when /readyz has something to say.
+func (w *world) readGauges(ctx context.Context, s *station) {
+	status, page := s.ask(ctx, "/metrics")
+	if status != 200 {
+		return
+	}
+	e := entry{What: sayGauge, Name: s.name}
+	for line := range strings.Lines(page) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		check, ok := strings.CutPrefix(name, "relay_ready{check=\"")
+		if !ok {
+			continue
+		}
+		e.Number++
+		if value == "0" {
+			e.Note = strings.TrimSpace(e.Note + " " + strings.TrimSuffix(check, "\"}"))
+		}
+	}
+	w.history.note(e)
 }
 
 // countLanes notes how many events are parked, by endpoint.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type world struct {
 	nats      []*natsServer
 	postgres  *embedded.Postgres
 	stations  []*station
+	present   string // the program that relays run
+	older     string // the one that they start with instead; empty: there is none
 	receiver  *receiver
 	endpoints *cable // between the relays and the receiver
 	client    *http.Client
@@ -62,8 +65,15 @@ func (s settings) flags(more ...string) []string {
 
 // build compiles a program of this module, or of one it depends on.
 func build(ctx context.Context, to, what string, flags ...string) error {
+	return buildIn(ctx, "", to, what, flags...)
+}
+
+// buildIn compiles a program of the module in dir.
+func buildIn(ctx context.Context, dir, to, what string, flags ...string) error {
 	args := append(append([]string{"build", "-o", to}, flags...), what)
-	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("campaign: go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
@@ -179,13 +189,19 @@ func (w *world) startRelays(ctx context.Context) error {
 			return err
 		}
 	}
+	w.present = binary
 	if w.settings.steps {
 		if err := w.buildStepped(ctx); err != nil {
 			return err
 		}
 	}
+	if w.settings.From != "" {
+		if err := w.buildOlder(ctx); err != nil {
+			return err
+		}
+	}
 	for i := range w.settings.Relays {
-		s, err := w.newStation(fmt.Sprintf("relay-%d", i+1), binary)
+		s, err := w.newStation(fmt.Sprintf("relay-%d", i+1), cmp.Or(w.older, binary))
 		if err != nil {
 			return err
 		}
@@ -231,11 +247,7 @@ func (w *world) close() {
 		w.pool.Close()
 	}
 	for _, server := range w.nats {
-		server.kill()
-		own, _ := server.cables()
-		for _, line := range own {
-			line.close()
-		}
+		server.close()
 	}
 	if w.postgres != nil { // in order: what is killed leaves its shared memory behind
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
