@@ -122,7 +122,8 @@ func TestACommitThatNobodyHearsOf(t *testing.T) {
 	cable, through := muteTo(t, database)
 	l := run(t, connect(t, through), audit.Options{Worker: "w1"})
 	delivered := relay.Verdict{Action: relay.Delivered, Place: relay.Gone}
-	finish(t, l, event(), delivered) // the statements are prepared: one message asks and commits
+	await(t, func() bool { _, looked := l.Skew(); return looked }) // at the clock; nothing else is asked from now on
+	finish(t, l, event(), delivered)                               // the statements are prepared: one message asks and commits
 
 	w := event()
 	granted := make(chan relay.Claim, 1)

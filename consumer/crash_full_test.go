@@ -1,7 +1,6 @@
 package consumer_test
 
 import (
-	"context"
 	"net/http"
 	"testing"
 	"time"
@@ -79,57 +78,5 @@ func TestAFullJetStreamTellsProducersAndLosesNothing(t *testing.T) {
 	as := r.Attempts(id)
 	if n := len(r.Receiver.Requests()); n != 2 || len(as) != 2 || as[1].Started.Sub(as[0].Started) < wait {
 		t.Errorf("%d requests and the attempts %+v; want two, at least %v apart", n, as, wait)
-	}
-}
-
-// C14: the dead-letter stream takes no letter. The event stays on its queue,
-// recorded as dead, and nothing is sent again; when there is room it is buried.
-func TestALetterThatIsRefusedIsWrittenLater(t *testing.T) {
-	r := relaytest.Start(t)
-	r.Receiver.Always(relaytest.Status(http.StatusNotFound))
-	dead, err := r.JS.Stream(t.Context(), consumer.StreamDead)
-	if err != nil {
-		t.Fatal(err)
-	}
-	limited, as := dead.CachedInfo().Config, dead.CachedInfo().Config
-	limited.MaxMsgs = 1
-	if _, err := r.JS.UpdateStream(t.Context(), limited); err != nil {
-		t.Fatal(err)
-	}
-	r.RequireDead(r.Publish(map[string]any{"url": r.Receiver.URL}))
-	requireEmpty(t, r)
-	putBack, err := r.Conn.SubscribeSync("$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED." + consumer.StreamQueue + "." + consumer.DurableQueue)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id := r.Publish(map[string]any{"url": r.Receiver.URL})
-	w := r.RequireStatus(id, "dead")
-	if _, err := putBack.NextMsg(relaytest.Patience); err != nil {
-		t.Fatalf("the message was not put back: %v", err)
-	}
-	if queue, letters := stored(t, r, consumer.StreamQueue), stored(t, r, consumer.StreamDead); queue != 1 || letters != 1 {
-		t.Fatalf("%d in the queue and %d letters; want the message, and the letter of the other one", queue, letters)
-	}
-
-	if _, err := r.JS.UpdateStream(t.Context(), as); err != nil {
-		t.Fatal(err)
-	}
-	forget(t, r)
-	r.Letter(w)
-	requireEmpty(t, r)
-	if rows := r.Attempts(id); len(r.Receiver.Requests()) != 2 || len(rows) != 1 {
-		t.Errorf("%d requests for two events, the rows of the second are %+v", len(r.Receiver.Requests()), rows)
-	}
-}
-
-// forget makes the queue's consumer anew, which forgets that the message was to
-// wait for half a minute.
-func forget(t *testing.T, r *relaytest.Relay) {
-	t.Helper()
-	if err := r.JS.DeleteConsumer(t.Context(), consumer.StreamQueue, consumer.DurableQueue); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := consumer.Setup(context.WithoutCancel(t.Context()), r.JS, consumer.StreamOptions{}); err != nil {
-		t.Fatal(err)
 	}
 }
