@@ -7,7 +7,7 @@ import (
 
 // What `make campaign` runs, by the Makefile.
 func usual(seed uint64) settings {
-	return settings{Seed: seed, Duration: 70 * time.Second, WarmUp: 5 * time.Second, Every: 450 * time.Millisecond, Rest: 12}
+	return settings{Seed: seed, Duration: 70 * time.Second, WarmUp: 5 * time.Second, Every: 400 * time.Millisecond, Rest: 12}
 }
 
 func TestACampaignHasRoomForItsFaults(t *testing.T) {

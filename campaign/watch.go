@@ -37,9 +37,9 @@ func (w *world) watch(ctx context.Context, out io.Writer) {
 
 // askReady notes when /readyz answers otherwise than the last time.
 func (w *world) askReady(ctx context.Context, s *station) {
-	ctx, cancel := context.WithTimeout(ctx, 2500*time.Millisecond)
+	once, cancel := context.WithTimeout(ctx, 2500*time.Millisecond)
 	defer cancel()
-	status, body := s.ask(ctx, "/readyz")
+	status, body := s.ask(once, "/readyz")
 	ready := status == 200
 	s.mu.Lock()
 	changed := ready != s.ready
@@ -56,6 +56,8 @@ func (w *world) askReady(ctx context.Context, s *station) {
 // readGauges notes which of the gauges beside /readyz say that something is
 // wrong. They are asked for when /readyz has something to say.
 func (w *world) readGauges(ctx context.Context, s *station) {
+	ctx, cancel := context.WithTimeout(ctx, 2500*time.Millisecond)
+	defer cancel()
 	status, page := s.ask(ctx, "/metrics")
 	if status != 200 {
 		return
