@@ -41,7 +41,8 @@ type Options struct {
 	Log          zerolog.Logger
 
 	// Checks say what relay needs to work, by name: a nil error means that it
-	// is there. They run at the same time, on every request for /readyz.
+	// is there. They run at the same time, on every request for /readyz and for
+	// /metrics, which shows each as relay_ready.
 	Checks map[string]func(ctx context.Context) error
 
 	// Listener is served instead of listening on Address. Run closes it.
@@ -155,7 +156,7 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /readyz", s.ready)
-	mux.Handle("GET /metrics", s.guard.require(s.o.Metrics.handler()))
+	mux.Handle("GET /metrics", s.guard.require(http.HandlerFunc(s.metrics)))
 	if s.guard.loopback {
 		mux.Handle("GET /debug/pprof/", s.guard.require(profiles()))
 	}

@@ -120,6 +120,16 @@ func TestReadySaysEverythingThatIsWrong(t *testing.T) {
 		t.Errorf("ready: %d %+v", code, got)
 	}
 	broken = true
+	wantReady := func(want map[string]string) {
+		t.Helper()
+		_, body := get(t, url+"/metrics", "")
+		for check, value := range want {
+			if line := "\nrelay_ready{check=\"" + check + "\"} " + value + "\n"; !strings.Contains(body, line) {
+				t.Errorf("no line %q", line)
+			}
+		}
+	}
+	wantReady(map[string]string{"postgres": "0", "nats": "0", "fine": "1"})
 	code, got = ready(t, url, "")
 	if code != 503 || got.Ready || len(got.Wrong) != 2 {
 		t.Fatalf("broken: %d %+v", code, got)
@@ -127,6 +137,8 @@ func TestReadySaysEverythingThatIsWrong(t *testing.T) {
 	if w := got.Wrong[0]; w.Check != "nats" || !strings.Contains(w.Error, "no answer within 20ms") {
 		t.Errorf("first fault: %+v", w)
 	}
+	broken = false
+	wantReady(map[string]string{"postgres": "1", "nats": "1", "fine": "1"})
 	if w := got.Wrong[1]; w.Check != "postgres" || !strings.Contains(w.Error, "schema is 3, want 5") {
 		t.Errorf("second fault: %+v", w)
 	}

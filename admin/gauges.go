@@ -16,13 +16,17 @@ type Stats struct {
 	InFlight   int               // webhooks in this process's hands
 	Lanes      int               // endpoints whose events are parked
 	Stalled    time.Duration     // for how long work has been waiting while nothing moved
+
+	Blocked   map[string]time.Duration // for how long a stream has taken nothing that is moved to it, by stream
+	ClockSkew map[string]time.Duration // how far a server's clock is ahead of this machine's, by server: nats, postgres
 }
 
 // gauges is a collector that asks for the stats once per scrape. Set gauges would
 // need a goroutine to refresh them, and be stale in between.
 type gauges struct {
-	stats                                                              func() Stats
-	pending, ackPending, circuits, oldestDue, inFlight, lanes, stalled *prometheus.Desc
+	stats                                        func() Stats
+	pending, ackPending, circuits, blocked, skew *prometheus.Desc
+	oldestDue, inFlight, lanes, stalled          *prometheus.Desc
 }
 
 func newGauges(stats func() Stats) *gauges {
@@ -38,12 +42,18 @@ func newGauges(stats func() Stats) *gauges {
 		inFlight:   desc("relay_in_flight", "Webhooks in this process's hands."),
 		lanes:      desc("relay_lanes", "Endpoints whose events are parked, as far as this process knows."),
 		stalled:    desc("relay_stalled_seconds", "How long webhooks have been waiting while nothing moved; 0 while all is well."),
+		blocked: desc("relay_moves_blocked_seconds",
+			"How long a stream has taken nothing that relay moves to it, by stream; 0 while it does. The events wait.", "stream"),
+		skew: desc("relay_clock_skew_seconds",
+			"How far a server's clock is ahead of this machine's, by server (nats, postgres); negative if it is behind.", "against"),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.pending, g.ackPending, g.circuits, g.oldestDue, g.inFlight, g.lanes, g.stalled} {
+	for _, d := range []*prometheus.Desc{
+		g.pending, g.ackPending, g.circuits, g.blocked, g.skew, g.oldestDue, g.inFlight, g.lanes, g.stalled,
+	} {
 		ch <- d
 	}
 }
@@ -62,6 +72,12 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	for state, n := range s.Circuits {
 		send(g.circuits, float64(n), state)
+	}
+	for stream, since := range s.Blocked {
+		send(g.blocked, since.Seconds(), stream)
+	}
+	for server, ahead := range s.ClockSkew {
+		send(g.skew, ahead.Seconds(), server)
 	}
 	send(g.oldestDue, s.OldestDue.Seconds())
 	send(g.inFlight, float64(s.InFlight))

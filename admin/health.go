@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // health answers as long as the process can: it asks nothing else, so that an
@@ -17,7 +20,7 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// fault is one line of what /readyz says is wrong.
+// fault is one check, and what it says is wrong: one line of /readyz.
 type fault struct {
 	Check string `json:"check"`
 	Error string `json:"error,omitempty"`
@@ -31,11 +34,15 @@ type readiness struct {
 // ready runs the checks. Who shows no token where one is needed learns the names
 // of the failed checks, which a probe may log, but not their texts.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	wrong := s.check(r.Context())
-	if !s.guard.allows(r) {
-		for i := range wrong {
-			wrong[i].Error = ""
+	wrong := []fault{} // "wrong": [] rather than null
+	for _, f := range s.check(r.Context()) {
+		if f.Error == "" {
+			continue
 		}
+		if !s.guard.allows(r) {
+			f.Error = ""
+		}
+		wrong = append(wrong, f)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if len(wrong) > 0 {
@@ -46,7 +53,27 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	_ = e.Encode(readiness{Ready: len(wrong) == 0, Wrong: wrong}) // the client has gone
 }
 
-// check runs all checks at once and returns the failed ones, sorted by name.
+// metrics serves what was counted, and the checks as they come out now: whatever
+// /readyz tells, relay_ready does.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
+	checks := prometheus.NewRegistry()
+	ready := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "relay_ready",
+		Help: "Whether relay can work, by check of /readyz, which says what is wrong: 1 if it is well, 0 if not.",
+	}, []string{"check"})
+	checks.MustRegister(ready)
+	for _, f := range s.check(r.Context()) {
+		value := 1.0
+		if f.Error != "" {
+			value = 0
+		}
+		ready.WithLabelValues(f.Check).Set(value)
+	}
+	s.o.Metrics.handler(checks).ServeHTTP(w, r)
+}
+
+// check runs all checks at once and returns them sorted by name. Those that are
+// well have no error.
 func (s *Server) check(ctx context.Context) []fault {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.CheckTimeout,
 		fmt.Errorf("no answer within %s", s.o.CheckTimeout))
@@ -58,16 +85,17 @@ func (s *Server) check(ctx context.Context) []fault {
 		wg.Go(func() { errs[i] = s.o.Checks[name](ctx) })
 	}
 	wg.Wait()
-	wrong := []fault{} // "wrong": [] rather than null
+	found := make([]fault, len(names))
 	for i, name := range names {
+		found[i].Check = name
 		if errs[i] == nil {
 			continue
 		}
-		text := errs[i].Error()
+		text := cmp.Or(errs[i].Error(), "failed")
 		if cause := context.Cause(ctx); cause != nil {
 			text = cause.Error() + ": " + text
 		}
-		wrong = append(wrong, fault{Check: name, Error: text})
+		found[i].Error = text
 	}
-	return wrong
+	return found
 }

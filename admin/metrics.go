@@ -128,6 +128,7 @@ func (m *Metrics) Commit(kind string, rows int, took time.Duration) {
 	m.commitRows.WithLabelValues(kind).Observe(float64(rows))
 }
 
-func (m *Metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Timeout: 10 * time.Second})
+// handler serves the metrics, and more beside them.
+func (m *Metrics) handler(more prometheus.Gatherer) http.Handler {
+	return promhttp.HandlerFor(prometheus.Gatherers{m.registry, more}, promhttp.HandlerOpts{Timeout: 10 * time.Second})
 }

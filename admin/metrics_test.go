@@ -121,6 +121,8 @@ func TestCommitsAndGauges(t *testing.T) {
 			InFlight:   3,
 			Lanes:      4,
 			Stalled:    12 * time.Second,
+			Blocked:    map[string]time.Duration{"WEBHOOKS_DEAD": 90 * time.Second, "WEBHOOKS_LATER": 0},
+			ClockSkew:  map[string]time.Duration{"nats": -2500 * time.Millisecond},
 		}
 	}})
 	m.Commit("claim", 12, 4*time.Millisecond)
@@ -135,6 +137,9 @@ func TestCommitsAndGauges(t *testing.T) {
 		`relay_in_flight 3`,
 		`relay_lanes 4`,
 		`relay_stalled_seconds 12`,
+		`relay_moves_blocked_seconds{stream="WEBHOOKS_DEAD"} 90`,
+		`relay_moves_blocked_seconds{stream="WEBHOOKS_LATER"} 0`,
+		`relay_clock_skew_seconds{against="nats"} -2.5`,
 		`relay_commit_batch_size_sum{kind="claim"} 12`,
 		`relay_commit_duration_seconds_count{kind="claim"} 1`,
 		`relay_commit_duration_seconds_sum{kind="record"} 0.002`,

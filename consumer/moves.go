@@ -33,7 +33,7 @@ const (
 // Refusal is a stream that does not take what relay wants to move to it. The
 // events wait where they are, neither lost nor acknowledged, and are moved as
 // soon as the stream takes them.
-type Refusal struct {
+type Refusal struct { //nolint:errname // it is a state first, and an error while it stands
 	Stream string    // WEBHOOKS_DEAD or WEBHOOKS_LATER
 	Since  time.Time // of the first refusal that nothing was stored after
 	Err    error     // the last answer of the server, or why there was none
@@ -221,7 +221,7 @@ func (c *Consumer) wait(ctx context.Context, m message, w relay.Webhook, v relay
 	after := refusedPause(m.delivered)
 	counted := c.sleep.take(w.EndpointKey, after)
 	if !counted && v.Place == relay.DeadLetters {
-		long := c.MaxSleep + rand.N(c.MaxSleep) // spread: never thousands at one instant
+		long := c.MaxSleep + rand.N(c.MaxSleep) //nolint:gosec // spread: never thousands at one instant
 		if c.move(ctx, m, c.schedule(m, w, long)) == nil {
 			return
 		}

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
@@ -36,6 +35,7 @@ type app struct {
 	consumer *consumer.Consumer
 	admin    *admin.Server
 
+	clocks   *clocks
 	own      []netip.AddrPort // where no webhook may go
 	draining atomic.Bool
 }
@@ -63,6 +63,7 @@ func newApp(ctx context.Context, config loaded, conn *nats.Conn, pool *pgxpool.P
 	if a.consumer, err = consumer.New(o); err != nil {
 		return nil, err
 	}
+	a.clocks = a.compared()
 	a.admin = admin.New(admin.Options{
 		Address: config.Admin.Address, Token: config.Admin.Token, Metrics: metrics, Log: log, Checks: a.checks(),
 	})
@@ -73,47 +74,6 @@ func newApp(ctx context.Context, config loaded, conn *nats.Conn, pool *pgxpool.P
 func (a *app) circuitChanged(c policy.Circuit) {
 	a.record.Circuit(c.Key, c.URL, c.Name, string(c.State), c.Until)
 	a.consumer.CircuitChanged(relay.Endpoint{Key: c.Key, Name: c.Name, URL: c.URL}, string(c.State), c.Until)
-}
-
-// stats are the gauges, as the consumer knew them a second ago.
-func (a *app) stats() admin.Stats {
-	now := a.consumer.Stats()
-	open, halfOpen := a.policies.Circuits()
-	s := admin.Stats{
-		Pending: map[string]uint64{}, AckPending: map[string]int{}, InFlight: now.InFlight,
-		Circuits: map[string]int{"open": open, "half_open": halfOpen},
-	}
-	s.Lanes, s.Stalled = now.Lanes, now.Stalled
-	for queue, q := range now.Queues {
-		s.Pending[queue], s.AckPending[queue] = q.Pending, q.AckPending
-		s.OldestDue = max(s.OldestDue, q.OldestDue)
-	}
-	return s
-}
-
-// checks are what /readyz asks.
-func (a *app) checks() map[string]func(context.Context) error {
-	return map[string]func(context.Context) error{
-		"postgres": a.record.Ready,
-		"nats": func(context.Context) error {
-			if status := a.conn.Status(); status != nats.CONNECTED {
-				return errors.Join(fmt.Errorf("not connected: %s", status), a.conn.LastError())
-			}
-			return nil
-		},
-		"queues": func(context.Context) error {
-			if still := a.consumer.Stats().Stalled; still > 0 {
-				return fmt.Errorf("webhooks are waiting and nothing has moved for %s", formatDuration(still.Round(time.Second)))
-			}
-			return nil
-		},
-		"relay": func(context.Context) error {
-			if a.draining.Load() {
-				return errors.New("is stopping: it takes no new webhooks")
-			}
-			return nil
-		},
-	}
 }
 
 // announce says that relay works, once it does.
