@@ -16,6 +16,10 @@ type Report struct {
 
 	QueuedSeconds  float64 `json:"queued_seconds,omitempty"`  // to publish what was queued first
 	SettledSeconds float64 `json:"settled_seconds,omitempty"` // until it was set aside
+	// When the first and the last of what was queued were delivered, counted from
+	// the begin of the load.
+	RecoveryBegan  float64 `json:"recovery_began,omitempty"`
+	RecoveryEnded  float64 `json:"recovery_ended,omitempty"`
 	PublishSeconds float64 `json:"publish_seconds"`
 	PublishRate    float64 `json:"publish_rate"`      // events per second
 	PublishLateMS  float64 `json:"publish_late_ms"`   // the most that publishing was behind its rate
@@ -139,8 +143,26 @@ func (r *run) figures() {
 	for i := range r.seen {
 		rep.Duplicates += int(r.seen[i].again.Load())
 	}
+	rep.RecoveryBegan, rep.RecoveryEnded = r.recovery()
 	rep.Kinds = r.kinds()
 	rep.Timeline = r.timeline(from)
+}
+
+// recovery is when what was queued first was delivered, from the first to the
+// last of it.
+func (r *run) recovery() (began, ended float64) {
+	var first, last int64
+	for i := r.WarmUp; i < r.WarmUp+r.Queued; i++ {
+		at := r.seen[i].answered.Load()
+		if at != 0 && (first == 0 || at < first) {
+			first = at
+		}
+		last = max(last, at)
+	}
+	if first == 0 {
+		return 0, 0
+	}
+	return seconds(first - r.begin), seconds(last - r.begin)
 }
 
 // kinds reports on each kind that took part, and on what was queued first.

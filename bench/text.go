@@ -15,6 +15,9 @@ func (r Report) Print(w io.Writer) error {
 	if r.SettledSeconds > 0 {
 		fmt.Fprintf(t, "set aside\tafter %.2f s, %.0f/s\n", r.SettledSeconds, float64(r.Options.Queued)/r.SettledSeconds)
 	}
+	if r.RecoveryEnded > 0 {
+		fmt.Fprintf(t, "delivered of those\tfrom %.2f s to %.2f s of the load\n", r.RecoveryBegan, r.RecoveryEnded)
+	}
 	fmt.Fprintf(t, "published\t%d of %d in %.2f s, %.0f/s\n", r.Confirmed, r.Published, r.PublishSeconds, r.PublishRate)
 	fmt.Fprintf(t, "throughput\t%.0f/s, first publish to last first delivery %.2f s\n", r.Throughput, r.Seconds)
 	fmt.Fprintf(t, "lost\t%d\n", r.Lost)

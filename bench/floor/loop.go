@@ -21,18 +21,27 @@ type loop struct {
 	transport *http.Transport
 	slots     int
 	plain     bool
+	mover     *mover // of what is set aside; nil: nothing is
 }
 
-func newLoop(queue jetstream.Consumer, rows *committer, s settings) *loop {
-	return &loop{
+func newLoop(queue jetstream.Consumer, rows *committer, aside *mover, s settings) *loop {
+	l := &loop{
 		queue: queue, rows: rows, slots: s.Slots, plain: s.Plain,
 		transport: &http.Transport{MaxIdleConns: s.Slots, MaxIdleConnsPerHost: s.Slots, DisableCompression: true},
 	}
+	if s.Aside {
+		l.mover = aside
+	}
+	return l
 }
 
 // run works until ctx ends and what is in hand is done.
 func (l *loop) run(ctx context.Context) error {
-	messages, err := l.queue.Messages(jetstream.PullMaxMessages(2 * l.slots))
+	ahead := 2 * l.slots
+	if l.mover != nil {
+		ahead = 4 * maxMoved
+	}
+	messages, err := l.queue.Messages(jetstream.PullMaxMessages(ahead))
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
@@ -41,6 +50,10 @@ func (l *loop) run(ctx context.Context) error {
 	defer working.Wait()
 	work := make(chan jetstream.Msg)
 	defer close(work)
+	if l.mover != nil {
+		working.Go(func() { l.mover.run(context.WithoutCancel(ctx)) })
+		defer close(l.mover.in)
+	}
 	for range l.slots {
 		working.Go(func() {
 			for m := range work {
@@ -57,6 +70,10 @@ func (l *loop) run(ctx context.Context) error {
 		}
 		if err != nil {
 			return fmt.Errorf("pull: %w", err)
+		}
+		if l.mover != nil && l.mover.wants(m) {
+			l.mover.in <- m
+			continue
 		}
 		work <- m
 	}

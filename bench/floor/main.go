@@ -15,6 +15,7 @@
 //	main.go    the program: servers, flags, profiles
 //	loop.go    fetch, POST, acknowledge
 //	commit.go  one insert for all rows that wait
+//	aside.go   -aside: setting events aside as fast as the broker allows
 package main
 
 import (
@@ -32,7 +33,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -51,6 +51,7 @@ type settings struct {
 	Metrics  string
 	Slots    int
 	Plain    bool
+	Aside    bool
 }
 
 func main() {
@@ -63,6 +64,7 @@ func main() {
 	flag.StringVar(&s.Metrics, "metrics", "127.0.0.1:8422", "where /metrics and /debug/pprof are served")
 	flag.IntVar(&s.Slots, "slots", 256, "webhooks worked on at a time")
 	flag.StringVar(&ack, "ack", "double", "double waits for the server's answer to each acknowledgement, plain does not")
+	flag.BoolVar(&s.Aside, "aside", false, "set events for hanging endpoints (their path begins with /hang/) aside, into another stream, instead of posting them")
 	flag.Parse()
 	s.Plain = ack == "plain"
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -85,7 +87,11 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer conn.Close()
-	queue, err := open(ctx, conn)
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return err
+	}
+	queue, err := open(ctx, js)
 	if err != nil {
 		return err
 	}
@@ -102,15 +108,11 @@ func run(ctx context.Context, s settings) error {
 	}
 	defer page.Close()
 	fmt.Fprintln(os.Stderr, "floor is working")
-	return newLoop(queue, rows, s).run(ctx)
+	return newLoop(queue, rows, newMover(js), s).run(ctx)
 }
 
 // open makes relay's streams and returns the durable consumer of its queue.
-func open(ctx context.Context, conn *nats.Conn) (jetstream.Consumer, error) {
-	js, err := jetstream.New(conn)
-	if err != nil {
-		return nil, err
-	}
+func open(ctx context.Context, js jetstream.JetStream) (jetstream.Consumer, error) {
 	if _, err := consumer.Setup(ctx, js, consumer.StreamOptions{}); err != nil {
 		return nil, err
 	}

@@ -1,19 +1,182 @@
 package main
 
-import "fmt"
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 
-// document shows the goals of all scenarios that have results.
-func (m *machine) document() error {
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const preface = `# Benchmarks
+
+Written by ` + "`make bench`" + ` from the reports of its runs. relay, and the bare loop that it is compared with ([bench/floor](bench/floor): fetch, POST, one insert for all rows that wait, acknowledge; no claims, no policy, no state), take turns on one machine. Load, receiver and Postgres run on the same machine and share its cores. Each run starts on an empty database and empty streams, with relay's default settings, NATS inside the process, payloads of 1 KB, and Postgres with fsync and synchronous_commit on. "Every message synced" is nats.sync: always, relay's default; "default sync" is 2m, that of NATS.
+
+Run any line yourself: [relay bench](README.md#measure-it) against a relay of yours, or ` + "`make bench BENCH=\"-only burst,rate -runs 3\"`" + ` for the whole arrangement.
+
+`
+
+const reading = `
+## How to read it
+
+- A figure is the median of its runs, with the lowest and the highest in brackets. A ratio is the median over pairs of runs that were made one directly after the other: what slowed the machine slowed both.
+- Latency is from the call that publishes an event to the first byte of its first request at the receiver. In a burst it is the time spent waiting in the queue.
+- CPU is in seconds for 1,000 deliveries: that of the process with its NATS server, and after the plus sign that of Postgres with all its processes. Load and receiver are not in it. At a low rate most of it is waking up.
+- Memory is the most that the process had resident, looked at every two seconds.
+- First is when the first healthy delivery was made, counted from the first healthy publish.
+- The bare loop waits for the answer to each acknowledgement, as relay must: only then it is known that no second delivery follows. It loses nothing by that which a plain acknowledgement would keep, but it is slower than one.
+`
+
+// document writes BENCHMARKS.md from all results that are there.
+func (m *machine) document(ctx context.Context) error {
+	var goals, parts bytes.Buffer
+	versions := map[string]bool{}
 	for _, sc := range scenarios() {
 		all, err := m.results(sc.name)
 		if err != nil {
 			return err
 		}
+		for _, l := range all {
+			versions[l.Version] = true
+		}
+		if len(all) == 0 || sc.once {
+			continue
+		}
 		for _, g := range sc.goals {
-			if x, ok := g.figure(all); ok {
-				fmt.Printf("%-18s %-60s %8.2f  goal %g  met %v\n", sc.name, g.text, x, g.limit, g.met(x))
-			}
+			g.row(&goals, sc, all)
+		}
+		sc.part(&parts, all)
+	}
+	fmt.Printf("\n%s", goals.String())
+	if m.Out == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	b.WriteString(preface)
+	fmt.Fprintf(&b, "## The machine\n\n%s\n- relay at %s\n", m.aboutMachine(ctx), strings.Join(slices.Sorted(maps.Keys(versions)), ", "))
+	b.WriteString("\n## The goals\n\n| scenario | | measured | goal | |\n|---|---|---|---|---|\n")
+	b.Write(goals.Bytes())
+	b.Write(parts.Bytes())
+	if err := m.profileText(&b); err != nil {
+		return err
+	}
+	b.WriteString(reading)
+	return os.WriteFile(m.Out, b.Bytes(), 0o644) //nolint:gosec // a document
+}
+
+// row says whether one goal is met.
+func (g goal) row(b *bytes.Buffer, sc scenario, all []line) {
+	x, ok := g.figure(all)
+	if !ok {
+		return
+	}
+	sign, met := "≥", "**not met**"
+	if g.atMost {
+		sign = "≤"
+	}
+	if g.met(x) {
+		met = "met"
+	}
+	fmt.Fprintf(b, "| %s | %s | %s | %s %g | %s |\n", sc.name, g.text, short(x), sign, g.limit, met)
+}
+
+// part has the figures of one scenario, side by side, and the commands.
+func (sc scenario) part(b *bytes.Buffer, all []line) {
+	fmt.Fprintf(b, "\n## %s\n\n%s.\n\n", sc.name, upper(sc.title))
+	b.WriteString("| | runs | per second | p50 ms | p99 ms | first ms | CPU | memory MiB | lost | duplicates |\n|---|---|---|---|---|---|---|---|---|---|\n")
+	commands := ""
+	for _, side := range sides(all) {
+		of := of(all, side)
+		if of[0].Side == sideRestart {
+			continue
+		}
+		if line := fmt.Sprintf("%s: %s", side, of[0].Command); !strings.Contains(commands, line) {
+			commands += line + "\n"
+		}
+		fmt.Fprintf(b, "| %s | %d | %s | %s | %s | %s | %s + %s | %s | %g | %g |\n", side, len(of),
+			spread(of, throughput), spread(of, p50), spread(of, p99), spread(of, first), spread(of, cpu), spread(of, cpuPostgres),
+			spread(of, memory), slices.Max(values(of, lost)), slices.Max(values(of, duplicates)))
+	}
+	fmt.Fprintf(b, "\n```text\n%s```\n", commands)
+}
+
+// sides are the sides of a scenario, in the order of their runs.
+func sides(all []line) (names []string) {
+	for _, l := range all {
+		if !slices.Contains(names, l.Side) {
+			names = append(names, l.Side)
 		}
 	}
+	return names
+}
+
+// spread is the median with the lowest and the highest.
+func spread(of []line, figure func(line) float64) string {
+	v := values(of, figure)
+	mid, _ := middle(v)
+	if len(v) == 1 {
+		return short(mid)
+	}
+	return fmt.Sprintf("%s [%s–%s]", short(mid), short(slices.Min(v)), short(slices.Max(v)))
+}
+
+// short has three digits that count.
+func short(x float64) string {
+	switch {
+	case x >= 100 || x == float64(int(x)):
+		return fmt.Sprintf("%.0f", x)
+	case x >= 10:
+		return fmt.Sprintf("%.1f", x)
+	case x >= 1:
+		return fmt.Sprintf("%.2f", x)
+	}
+	return fmt.Sprintf("%.3f", x)
+}
+
+func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// profileText shows where the time goes, if profiles were taken.
+func (m *machine) profileText(b *bytes.Buffer) error {
+	files, err := filepath.Glob(filepath.Join(m.Results, "profile-*.txt"))
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	b.WriteString("\n## Where the time goes\n\nFive seconds in the middle of a burst, by the CPU profiler: first by what functions do themselves, then with all that they call.\n")
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		title := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(name), "profile-"), ".txt")
+		fmt.Fprintf(b, "\n### %s\n\n```text\n%s\n```\n", strings.ReplaceAll(title, "-", ", sync "), strings.TrimSpace(string(text)))
+	}
 	return nil
+}
+
+// aboutMachine says what the figures depend on.
+func (m *machine) aboutMachine(ctx context.Context) string {
+	postgres := strings.Fields(output(ctx, "psql", "--version") + " unknown unknown unknown")[2]
+	return fmt.Sprintf("- %d cores, %s\n- %s of memory\n- %s\n- Go %s, nats-server %s, Postgres %s\n", runtime.NumCPU(),
+		fromFile("/proc/cpuinfo", "model name"), fromFile("/proc/meminfo", "MemTotal"),
+		output(ctx, "uname", "-srm"), strings.TrimPrefix(runtime.Version(), "go"), server.VERSION, postgres)
+}
+
+// fromFile is the first value with this name in a file of /proc.
+func fromFile(file, name string) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "unknown " + name
+	}
+	for line := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown " + name
 }

@@ -28,15 +28,16 @@ type machine struct {
 	bin      string
 	floor    string
 	postgres *embedded.Postgres
-	pid      int // of Postgres
-	made     int // targets so far
+	pid      int             // of Postgres
+	made     int             // databases so far
+	kept     map[string]bool // databases that are used again
 	version  string
 }
 
 // openMachine builds the binaries and starts Postgres, with everything that
 // makes a commit safe.
 func openMachine(ctx context.Context, s settings) (_ *machine, err error) {
-	m := &machine{settings: s, bin: s.Relay}
+	m := &machine{settings: s, bin: s.Relay, kept: map[string]bool{}}
 	if m.dir, err = os.MkdirTemp(s.Dir, "relay-bench-"); err != nil {
 		return nil, err
 	}
@@ -95,23 +96,8 @@ func (m *machine) close() error {
 	return errors.Join(m.postgres.Stop(ctx), os.RemoveAll(m.dir))
 }
 
-// database makes an empty database, on a Postgres that has written everything
-// earlier to the disk.
-func (m *machine) database(ctx context.Context) (name, url string, err error) {
-	m.made++
-	name = "bench_" + strconv.Itoa(m.made)
-	if err := m.sql(ctx, "CREATE DATABASE "+name, "CHECKPOINT"); err != nil {
-		return "", "", err
-	}
-	return name, m.databaseURL(name), nil
-}
-
 func (m *machine) databaseURL(name string) string {
 	return strings.Replace(m.postgres.URL(), "/relay?", "/"+name+"?", 1)
-}
-
-func (m *machine) drop(ctx context.Context, name string) error {
-	return m.sql(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
 }
 
 func (m *machine) sql(ctx context.Context, statements ...string) error {

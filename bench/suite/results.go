@@ -102,3 +102,41 @@ func cpu(l line) float64         { return usage(l, 0).CPUPer1000 }
 func cpuPostgres(l line) float64 { return usage(l, 1).CPUPer1000 }
 func cpuAll(l line) float64      { return cpu(l) + cpuPostgres(l) }
 func memory(l line) float64      { return float64(usage(l, 0).MemMost) / (1 << 20) }
+
+func memoryAfter(l line) float64 { return float64(usage(l, 0).MemAfter) / (1 << 20) }
+func memoryGrown(l line) float64 {
+	return float64(usage(l, 0).MemMost-usage(l, 0).MemBefore) / (1 << 20)
+}
+
+func lost(l line) float64       { return float64(l.Report.Lost) }
+func duplicates(l line) float64 { return float64(l.Report.Duplicates) }
+func duration(l line) float64   { return l.Report.Seconds }
+func latest(l line) float64     { return healthy(l).Latency.Max / 1000 }
+
+// drained is how long the parked events took, from the first to the last.
+func drained(l line) float64 { return l.Report.RecoveryEnded - l.Report.RecoveryBegan }
+
+// unrecovered are the parked events that were not delivered after all.
+func unrecovered(l line) float64 {
+	for _, k := range l.Report.Kinds {
+		if k.Queued {
+			return float64(k.Confirmed - k.Delivered)
+		}
+	}
+	return 0
+}
+
+// silent counts the seconds of the load in which nothing was delivered.
+func silent(l line) (n float64) {
+	for i, s := range l.Report.Timeline {
+		if float64(i) < l.Report.PublishSeconds && s.Delivered == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// extra is a figure that relay bench does not measure.
+func extra(name string) func(line) float64 {
+	return func(l line) float64 { return l.Extra[name] }
+}

@@ -33,45 +33,75 @@ const (
 // target is one relay, or one floor, on a database and streams of its own.
 type target struct {
 	m        *machine
-	side     string
-	sync     string
+	o        options
 	dir      string
 	database string
 	url      string // of the database
-	nats     int
+	nats     int    // ports
 	admin    int
 	receiver int
+	peers    []*target // further relays on the same streams
+	server   string    // of a peer: the NATS server that it uses
 	process  *exec.Cmd
 	ended    chan struct{}
-	extra    []string // settings of relay
+}
+
+// options say what a target is.
+type options struct {
+	side     string
+	sync     string
+	aside    bool   // a floor that sets events for hanging endpoints aside
+	database string // an existing one, which is kept; "": a new one
 }
 
 // start makes a target and waits until it is ready.
-func (m *machine) start(ctx context.Context, side, sync string, set ...string) (*target, error) {
-	t := &target{m: m, side: side, sync: sync, extra: append(append([]string{}, m.Set...), set...)}
-	var err error
-	if t.database, t.url, err = m.database(ctx); err != nil {
+func (m *machine) start(ctx context.Context, o options) (*target, error) {
+	m.made++
+	t := &target{m: m, o: o, database: o.database, dir: filepath.Join(m.dir, "streams_"+strconv.Itoa(m.made))}
+	if t.database == "" {
+		t.database = "bench_" + strconv.Itoa(m.made)
+		if err := m.sql(ctx, "CREATE DATABASE "+t.database); err != nil {
+			return nil, err
+		}
+	}
+	t.url = m.databaseURL(t.database)
+	if err := m.sql(ctx, "CHECKPOINT"); err != nil { // what is left to write of earlier runs
 		return nil, err
 	}
-	t.dir = filepath.Join(m.dir, t.database)
+	var err error
 	for _, port := range []*int{&t.nats, &t.admin, &t.receiver} {
 		if *port, err = freePort(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if side == sideRelay {
+	if o.side == sideRelay {
 		if err := t.relay(ctx, "migrate").Run(); err != nil {
 			return nil, fmt.Errorf("relay migrate: %w", err)
 		}
 	}
-	return t, t.launch(ctx)
+	_, err = t.launch(ctx)
+	return t, err
 }
 
-// launch starts the process, on whatever is in the target's stores.
-func (t *target) launch(ctx context.Context) error {
-	if t.side == sideFloor {
+// peer starts one more relay on the streams and the database of this one.
+func (t *target) peer(ctx context.Context) (*target, error) {
+	p := &target{m: t.m, o: t.o, url: t.url, receiver: t.receiver, server: t.natsURL()}
+	var err error
+	if p.admin, err = freePort(ctx); err != nil {
+		return nil, err
+	}
+	t.peers = append(t.peers, p)
+	_, err = p.launch(ctx)
+	return p, err
+}
+
+// launch starts the process, on whatever is in the target's stores, and returns
+// how long it took to be ready.
+func (t *target) launch(ctx context.Context) (time.Duration, error) {
+	began := time.Now()
+	if t.o.side == sideFloor {
 		t.process = exec.CommandContext(ctx, t.m.floor, "-postgres", t.url, "-dir", t.dir, //nolint:gosec // our own binary
-			"-port", strconv.Itoa(t.nats), "-sync", t.sync, "-metrics", t.address())
+			"-port", strconv.Itoa(t.nats), "-sync", t.o.sync, "-metrics", t.address(), "-aside="+strconv.FormatBool(t.o.aside))
 	} else {
 		t.process = t.relay(ctx, "run")
 	}
@@ -81,34 +111,42 @@ func (t *target) launch(ctx context.Context) error {
 		t.process.Stderr = os.Stderr
 	}
 	if err := t.process.Start(); err != nil {
-		return err
+		return 0, err
 	}
 	t.ended = make(chan struct{})
 	go func() {
 		defer close(t.ended)
 		_ = t.process.Wait() // that it ended is what matters
 	}()
-	return t.ready(ctx)
+	err := t.ready(ctx)
+	return time.Since(began), err
 }
 
 // relay is a relay command with the target's settings.
 func (t *target) relay(ctx context.Context, args ...string) *exec.Cmd {
-	for _, kv := range append([]string{
-		"nats.embedded=true", "nats.data=" + t.dir, "nats.port=" + strconv.Itoa(t.nats), "nats.sync=" + t.sync,
+	set := []string{
 		"postgres.url=" + t.url, "admin.address=" + t.address(), "log.level=warn",
 		"delivery.allow=127.0.0.0/8", "delivery.ports=" + strconv.Itoa(t.receiver),
-	}, t.extra...) {
+	}
+	if t.server != "" {
+		set = append(set, "nats.url="+t.server)
+	} else {
+		set = append(set, "nats.embedded=true", "nats.data="+t.dir, "nats.port="+strconv.Itoa(t.nats), "nats.sync="+t.o.sync)
+	}
+	for _, kv := range append(set, t.m.Set...) {
 		args = append(args, "--set", kv)
 	}
-	return exec.CommandContext(ctx, t.m.bin, args...)
+	return exec.CommandContext(ctx, t.m.bin, args...) //nolint:gosec // our own binary
 }
+
+func (t *target) natsURL() string { return "nats://127.0.0.1:" + strconv.Itoa(t.nats) }
 
 func (t *target) address() string { return "127.0.0.1:" + strconv.Itoa(t.admin) }
 
 // ready waits until the process can work.
 func (t *target) ready(ctx context.Context) error {
 	page := "/readyz"
-	if t.side == sideFloor {
+	if t.o.side == sideFloor {
 		page = "/metrics"
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -119,11 +157,11 @@ func (t *target) ready(ctx context.Context) error {
 		}
 		select {
 		case <-t.ended:
-			return fmt.Errorf("%s ended before it was ready: %v", t.side, t.process.ProcessState)
+			return fmt.Errorf("%s ended before it was ready: %v", t.o.side, t.process.ProcessState)
 		case <-tick.C:
 		}
 	}
-	return fmt.Errorf("%s is not ready after two minutes", t.side)
+	return fmt.Errorf("%s is not ready after two minutes", t.o.side)
 }
 
 func get(ctx context.Context, url string) ([]byte, error) {
@@ -159,7 +197,11 @@ func (t *target) stop() {
 // close ends the process and removes its stores.
 func (t *target) close(ctx context.Context) error {
 	t.stop()
-	return errors.Join(t.m.drop(context.WithoutCancel(ctx), t.database), os.RemoveAll(t.dir))
+	err := os.RemoveAll(t.dir)
+	if t.o.database == "" {
+		err = errors.Join(err, t.m.sql(context.WithoutCancel(ctx), "DROP DATABASE "+t.database+" WITH (FORCE)"))
+	}
+	return err
 }
 
 // bench runs relay bench on the target.
@@ -167,9 +209,8 @@ func (t *target) bench(ctx context.Context, flags string) (bench.Report, error) 
 	file := t.dir + ".json"
 	defer os.Remove(file) //nolint:errcheck // the whole directory goes in the end
 	args := append([]string{"bench"}, strings.Fields(flags)...)
-	args = append(args, "--listen", "127.0.0.1:"+strconv.Itoa(t.receiver), "--json", file,
-		"--metrics", "http://"+t.address()+"/metrics", "--pid", strconv.Itoa(t.m.pid),
-		"--set", "nats.url=nats://127.0.0.1:"+strconv.Itoa(t.nats))
+	args = append(args, "--listen", "127.0.0.1:"+strconv.Itoa(t.receiver), "--json", file, "--set", "nats.url="+t.natsURL(),
+		"--pid", strconv.Itoa(t.m.pid), "--metrics", "http://"+t.address()+"/metrics")
 	cmd := exec.CommandContext(ctx, t.m.bin, args...)
 	said, err := cmd.CombinedOutput()
 	if t.m.Keep {

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const sideOne = "one endpoint"
+
+// endpoints100k: as many events for one endpoint, and for one each.
+func endpoints100k(ctx context.Context, m *machine) error {
+	n := 100_000
+	if m.Short {
+		n = 20_000
+	}
+	o := options{side: sideRelay, sync: syncDefault}
+	return errors.Join(
+		m.as(ctx, sideOne, o, fmt.Sprintf("--events %d", n)),
+		m.as(ctx, sideRelay, o, fmt.Sprintf("--events %d --endpoints %d", n, n)))
+}
+
+func endpointGoals() []goal {
+	return []goal{
+		atLeast("throughput against one endpoint", 0.7, ratio(sideRelay, sideOne, throughput)),
+		atMost("memory above idle, MiB", 150, median(sideRelay, memoryGrown)),
+	}
+}
+
+// auditSize: the same burst on databases of different sizes, which are made
+// once and kept.
+func auditSize(ctx context.Context, m *machine) error {
+	sizes := []int{0, 1_000_000, 10_000_000}
+	if m.Short {
+		sizes = sizes[:2]
+	}
+	for _, rows := range sizes {
+		database := "audit_" + strconv.Itoa(rows)
+		if err := m.filled(ctx, database, rows); err != nil {
+			return err
+		}
+		o := options{side: sideRelay, sync: syncDefault, database: database}
+		if err := m.as(ctx, rowsSide(rows), o, burstFlags); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func rowsSide(rows int) string { return strconv.Itoa(rows/1_000_000) + " million rows" }
+
+func auditGoals() []goal {
+	return []goal{
+		atMost("CPU per delivery, 1 million rows against none", 1.15, ratio(rowsSide(1_000_000), rowsSide(0), cpuAll)),
+		atMost("CPU per delivery, 10 million rows against none", 1.15, ratio(rowsSide(10_000_000), rowsSide(0), cpuAll)),
+	}
+}
+
+// filled makes a database with so many delivered events, and an attempt for
+// each, all of today: the tables of a day are those that relay works on.
+func (m *machine) filled(ctx context.Context, name string, rows int) error {
+	if m.kept[name] {
+		return nil
+	}
+	if err := m.sql(ctx, "CREATE DATABASE "+name); err != nil {
+		return err
+	}
+	m.kept[name] = true
+	url := m.databaseURL(name)
+	if err := exec.CommandContext(ctx, m.bin, "migrate", "--set", "postgres.url="+url).Run(); err != nil { //nolint:gosec // our own binary
+		return fmt.Errorf("relay migrate: %w", err)
+	}
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // it has been used
+	const day = `(now() AT TIME ZONE 'UTC')::date`
+	if _, err := conn.Exec(ctx, `SELECT relay.ensure_partitions(`+day+`, `+day+`)`); err != nil {
+		return err
+	}
+	const step = 250_000
+	for from := 0; from < rows; from += step {
+		fmt.Printf("  filling %s: %d of %d rows\n", name, from, rows)
+		for _, fill := range []string{fillWebhooks, fillAttempts} {
+			if _, err := conn.Exec(ctx, fill, from+1, min(from+step, rows)); err != nil {
+				return fmt.Errorf("fill %s: %w", name, err)
+			}
+		}
+	}
+	_, err = conn.Exec(ctx, "VACUUM ANALYZE relay.webhooks, relay.attempts")
+	return err
+}
+
+// The rows lie in the first hours of today, a millisecond apart at most.
+const (
+	fillTime     = `(now() AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC' + i * interval '100 microseconds'`
+	fillWebhooks = `
+		INSERT INTO relay.webhooks (accepted_at, seq, webhook_id, endpoint_key, url, method, content_type, body,
+			status, place, attempts, generation_attempts, last_status, delivered_at, expires_at)
+		SELECT ` + fillTime + `, i, 'filled-' || i, 'filled' || i % 1000, 'http://127.0.0.1/filled?' || i, 'POST', 'application/json',
+			decode(repeat(md5(i::text), 64), 'hex'), 'delivered', 'gone', 1, 1, 200, ` + fillTime + `, ` + fillTime + ` + interval '3 days'
+		FROM generate_series($1::bigint, $2::bigint) i`
+	fillAttempts = `
+		INSERT INTO relay.attempts (accepted_at, seq, attempt_id, generation, number, kind, success, started_at, duration_ms, status, worker, endpoint_key)
+		SELECT ` + fillTime + `, i, gen_random_uuid(), 0, 1, 'response', true, ` + fillTime + `, 1, 200, 'filled', 'filled' || i % 1000
+		FROM generate_series($1::bigint, $2::bigint) i`
+)
+
+// ackWait of the relays of which one is killed: the default.
+const ackWait = 45 * time.Second
+
+// threeRelays: three processes share the streams of the first; after twenty
+// seconds the second is killed.
+func threeRelays(ctx context.Context, m *machine) error {
+	return m.with(ctx, options{side: sideRelay, sync: syncAlways}, func(first *target) error {
+		second, err := first.peer(ctx)
+		if err != nil {
+			return err
+		}
+		defer second.stop()
+		third, err := first.peer(ctx)
+		if err != nil {
+			return err
+		}
+		defer third.stop()
+		kill := time.AfterFunc(20*time.Second, func() { _ = second.process.Process.Signal(syscall.SIGKILL) })
+		defer kill.Stop()
+		return first.measure(ctx, sideRelay, "--events 24000 --rate 300 --patience 2m")
+	})
+}
+
+func threeGoals() []goal {
+	return []goal{
+		atMost("latest delivery, s after its publish", ackWait.Seconds()+1, median(sideRelay, latest)),
+		atMost("seconds without a delivery", 0, median(sideRelay, silent)),
+		atMost("duplicates, which is what was in flight", 256, most(sideRelay, duplicates)),
+		atMost("lost", 0, most(sideRelay, lost)),
+	}
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay/consumer"
+)
+
+// Sides that are relay or the floor under special conditions.
+const (
+	sideAlone  = "relay alone"        // without what the scenario puts beside it
+	sideAside  = "broker's own speed" // the floor, which only moves the sick endpoint's events away
+	sideBurst  = "burst beside"
+	sideBursty = "burst alone"
+)
+
+func hang10kAlways(ctx context.Context, m *machine) error  { return hang(ctx, m, syncAlways, 10_000) }
+func hang10kDefault(ctx context.Context, m *machine) error { return hang(ctx, m, syncDefault, 10_000) }
+func hang100kAlways(ctx context.Context, m *machine) error { return hang(ctx, m, syncAlways, 100_000) }
+func hang100kDefault(ctx context.Context, m *machine) error {
+	return hang(ctx, m, syncDefault, 100_000)
+}
+
+// hang: relay alone, then beside the queue of an endpoint that hangs; and the
+// floor, which sets that queue aside as fast as the broker moves messages.
+func hang(ctx context.Context, m *machine, sync string, queued int) error {
+	const healthy = "--events 6000 --rate 200 --patience 3m"
+	beside := fmt.Sprintf("%s --queued %d --queued-as hang", healthy, queued)
+	return errors.Join(
+		m.as(ctx, sideAlone, options{side: sideRelay, sync: sync}, healthy),
+		m.one(ctx, sideRelay, sync, beside),
+		m.as(ctx, sideAside, options{side: sideFloor, sync: sync, aside: true}, beside))
+}
+
+func hang10kGoals() []goal {
+	return []goal{
+		atMost("first healthy delivery, ms", 1000, median(sideRelay, first)),
+		atMost("p99 from then on against alone", 1.5, ratioOf(sideRelay, settledP99, sideAlone, p99)),
+		atMost("lost", 0, most(sideRelay, lost)),
+	}
+}
+
+func hang100kGoals() []goal {
+	return []goal{
+		atMost("first healthy delivery against the broker's own speed", 1.3, ratio(sideRelay, sideAside, first)),
+		atMost("p99 from then on against alone", 1.5, ratioOf(sideRelay, settledP99, sideAlone, p99)),
+		atMost("lost", 0, most(sideRelay, lost)),
+	}
+}
+
+// parkedMillion: a rate and a burst on a relay that has nothing else to do, and
+// on one that has a million events parked; then that one is started again.
+func parkedMillion(ctx context.Context, m *machine) error {
+	parked := 1_000_000
+	if m.Short {
+		parked = 100_000
+	}
+	const rate, burst = "--events 15000 --rate 500", "--events 20000"
+	o := options{side: sideRelay, sync: syncDefault}
+	alone := func(t *target) error {
+		return errors.Join(t.measure(ctx, sideAlone, rate), t.measure(ctx, sideBursty, burst))
+	}
+	beside := func(t *target) error {
+		first := fmt.Sprintf("%s --queued %d --queued-as fail --settle", rate, parked)
+		if err := errors.Join(t.measure(ctx, sideRelay, first), t.measure(ctx, sideBurst, burst)); err != nil {
+			return err
+		}
+		return t.restart(ctx, parked)
+	}
+	return errors.Join(m.with(ctx, o, alone), m.with(ctx, o, beside))
+}
+
+// sideRestart keeps what relay bench cannot see: the restart.
+const sideRestart = "restart"
+
+// restart stops relay and starts it on the same stores, and counts what they
+// hold.
+func (t *target) restart(ctx context.Context, parked int) error {
+	t.stop()
+	took, err := t.launch(ctx)
+	if err != nil {
+		return err
+	}
+	held, err := t.held(ctx)
+	if err != nil {
+		return err
+	}
+	return t.m.keep(line{Side: sideRestart, Sync: t.o.sync, Command: "relay run", Extra: map[string]float64{
+		"ready_seconds": took.Seconds(), "held": float64(held), "missing": float64(parked - held),
+	}})
+}
+
+// held is how many events the streams hold.
+func (t *target) held(ctx context.Context) (n int, err error) {
+	conn, err := nats.Connect(t.natsURL())
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range []string{consumer.StreamQueue, consumer.StreamLater, consumer.StreamDead} {
+		s, err := js.Stream(ctx, name)
+		if err != nil {
+			return 0, err
+		}
+		n += int(s.CachedInfo().State.Msgs) //nolint:gosec // so many do not fit the disk
+	}
+	return n, nil
+}
+
+func parkedGoals() []goal {
+	return []goal{
+		atMost("p99 against alone", 2, ratio(sideRelay, sideAlone, p99)),
+		atLeast("burst against alone", 0.8, ratioOf(sideBurst, throughput, sideBursty, throughput)),
+		atMost("memory of relay and NATS, MiB", 200, median(sideRelay, memoryAfter)),
+		atMost("restart to ready, s", 5, median(sideRestart, extra("ready_seconds"))),
+		atMost("parked events that the streams do not hold", 0, most(sideRestart, extra("missing"))),
+	}
+}
+
+// mixed: fifty events a second for a hundred healthy endpoints, alone and
+// among a thousand sick ones that get as many each.
+func mixed(ctx context.Context, m *machine) error {
+	const sick = " --fail 0.1516 --hang 0.1516 --slow 0.1515 --refuse 0.1515 --limit 0.1515 --flap 0.1515"
+	return errors.Join(
+		m.as(ctx, sideAlone, options{side: sideRelay, sync: syncAlways}, "--events 3000 --rate 50 --endpoints 100 --patience 2m"),
+		m.one(ctx, sideRelay, syncAlways, "--events 33000 --rate 550 --endpoints 1100 --patience 2m"+sick))
+}
+
+func mixedGoals() []goal {
+	return []goal{
+		atMost("healthy p99 against alone", 2, ratio(sideRelay, sideAlone, p99)),
+		atMost("lost", 0, most(sideRelay, lost)),
+	}
+}
+
+// drain: a rate alone; as many events at once as will be parked, which is what
+// the endpoint's own speed allows; and then the endpoint that comes back.
+func drain(ctx context.Context, m *machine) error {
+	parked := 100_000
+	if m.Short {
+		parked = 10_000
+	}
+	const rate = "--events 24000 --rate 200 --patience 3m"
+	o := options{side: sideRelay, sync: syncDefault}
+	return errors.Join(
+		m.as(ctx, sideAlone, o, rate),
+		m.as(ctx, sideBursty, o, fmt.Sprintf("--events %d", parked)),
+		m.as(ctx, sideRelay, o, fmt.Sprintf("%s --queued %d --queued-as fail --settle --heal-after 5s", rate, parked)))
+}
+
+func drainGoals() []goal {
+	return []goal{
+		atMost("time to drain against a burst of as many", 1.3, ratioOf(sideRelay, drained, sideBursty, duration)),
+		atMost("healthy p99 against alone", 1.5, ratio(sideRelay, sideAlone, p99)),
+		atMost("parked events that were not delivered", 0, most(sideRelay, unrecovered)),
+		atMost("lost", 0, most(sideRelay, lost)),
+	}
+}
