@@ -134,30 +134,3 @@ func utc(t *time.Time) time.Time {
 	}
 	return t.UTC()
 }
-
-const selectOverdue = `
-SELECT accepted_at, seq, generation, endpoint_key, webhook_id
-FROM relay.webhooks
-WHERE wake_at IS NOT NULL AND wake_at < now() - $1::bigint * interval '1 microsecond' AND status = 'pending'
-ORDER BY wake_at
-LIMIT $2`
-
-// Overdue returns events that wait as schedules and were due longer ago than
-// since, the longest overdue first, at most limit of them: schedules that did
-// not fire. Only their Key, Generation, EndpointKey and ID are filled.
-func (l *Log) Overdue(ctx context.Context, since time.Duration, limit int) ([]relay.Webhook, error) {
-	rows, _ := l.pool.Query(ctx, selectOverdue, since.Microseconds(), limit) // CollectRows tells the error
-	ws, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (w relay.Webhook, err error) {
-		var (
-			accepted time.Time
-			seq      int64
-		)
-		err = row.Scan(&accepted, &seq, &w.Generation, &w.EndpointKey, &w.ID)
-		w.Key = relay.NewKey(accepted, uint64(seq)) //nolint:gosec // written from a uint64
-		return w, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("audit: overdue events: %w", err)
-	}
-	return ws, nil
-}

@@ -71,20 +71,37 @@ func TestOverdue(t *testing.T) {
 			want = append(want, relay.Webhook{Key: w.Key, ID: w.ID, EndpointKey: w.EndpointKey})
 		}
 	}
-	overdue := func(since time.Duration, limit int) []relay.Webhook {
-		ws, err := l.Overdue(t.Context(), since, limit)
+	overdue := func(since time.Duration, after relay.Webhook, limit int) []relay.Webhook {
+		ws, err := l.Overdue(t.Context(), since, after, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
+		for i := range ws {
+			if late := time.Since(ws[i].ScheduledAt); late < time.Minute || late > time.Hour {
+				t.Errorf("%s was due %v ago", ws[i].ID, late)
+			}
+		}
 		return ws
 	}
-	check(t, len(overdue(time.Minute, 10)), 0)
-	exec(t, pool, "UPDATE relay.webhooks SET next_due = now() - interval '2 min' + seq * interval '1 ms'")
-	check(t, overdue(time.Minute, 10), want)
-	check(t, overdue(time.Minute, 2), want[:2])
-	check(t, len(overdue(time.Hour, 10)), 0)
+	without := cmpopts.IgnoreFields(relay.Webhook{}, "ScheduledAt")
+	same := func(got, want []relay.Webhook) {
+		t.Helper()
+		if diff := cmp.Diff(want, got, without); diff != "" {
+			t.Errorf("overdue (-want +got):\n%s", diff)
+		}
+	}
+	var first relay.Webhook
+	check(t, len(overdue(time.Minute, first, 10)), 0)
+	for _, due := range []string{"seq * interval '1 ms'", "interval '0'"} { // the second: all at once
+		exec(t, pool, "UPDATE relay.webhooks SET next_due = now() - interval '2 min' + "+due)
+		same(overdue(time.Minute, first, 10), want)
+		same(overdue(time.Minute, first, 2), want[:2])
+		same(overdue(time.Minute, overdue(time.Minute, first, 2)[1], 2), want[2:])
+		check(t, len(overdue(time.Minute, overdue(time.Minute, first, 10)[2], 10)), 0)
+		check(t, len(overdue(time.Hour, first, 10)), 0)
+	}
 	grant(t, l, finishless(want[0])) // it is seen to: no longer overdue
-	check(t, overdue(time.Minute, 10), want[1:])
+	same(overdue(time.Minute, first, 10), want[1:])
 }
 
 // finishless is a webhook of which only the key is known.

@@ -34,7 +34,7 @@ func TestAsApp(t *testing.T) {
 	check(t, claim(t, l, w).Verdict.Action, relay.Delivered)
 	l.Circuit(w.EndpointKey, w.URL, "", "open", time.Time{})
 	await(t, func() bool { return query[string](t, pool, "SELECT circuit_state FROM relay.endpoints") == "open" })
-	if _, err := l.Overdue(t.Context(), time.Minute, 10); err != nil {
+	if _, err := l.Overdue(t.Context(), time.Minute, relay.Webhook{}, 10); err != nil {
 		t.Error(err)
 	}
 	if stories, err := l.Explain(t.Context(), w.ID); err != nil || len(stories) != 1 {

@@ -44,7 +44,7 @@ import (
 type Log interface {
 	Claim(ctx context.Context, w relay.Webhook) (relay.Claim, error)
 	Record(ctx context.Context, w relay.Webhook, c relay.Claim, as []relay.Attempt, v relay.Verdict) (relay.Verdict, error)
-	Overdue(ctx context.Context, since time.Duration, limit int) ([]relay.Webhook, error)
+	Overdue(ctx context.Context, since time.Duration, after relay.Webhook, limit int) ([]relay.Webhook, error)
 	Ready(ctx context.Context) error
 }
 

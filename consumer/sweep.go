@@ -17,14 +17,37 @@ const (
 	overdue = time.Minute
 	// overdueBatch bounds one sweep.
 	overdueBatch = 500
+	// roundEach is how often sweeps begin again at the first overdue schedule.
+	// In between they look at what became overdue since: what is late by now and
+	// still has no message will hardly get one.
+	roundEach = 5 * time.Minute
 )
+
+// round is how far the sweeps have come on their way through all overdue
+// schedules, the longest overdue first.
+type round struct {
+	began  time.Time
+	after  relay.Webhook // the last one that was looked at
+	whole  bool          // it has come to the end
+	undone bool          // some could not be published again
+}
+
+// begin starts a new round if the old one is over and a new one is due: at once
+// where something is known to be left.
+func (r *round) begin(now time.Time) {
+	if r.began.IsZero() || r.whole && (r.undone || now.Sub(r.began) >= roundEach) {
+		*r = round{began: now}
+	}
+}
 
 // sweep republishes schedules that did not fire, until ctx ends.
 func (c *Consumer) sweep(ctx context.Context) {
 	tick := time.NewTicker(c.Sweep)
 	defer tick.Stop()
+	var r round
 	for {
-		if err := c.republishOverdue(ctx); err != nil && ctx.Err() == nil {
+		r.begin(time.Now())
+		if err := c.republishOverdue(ctx, &r); err != nil && ctx.Err() == nil {
 			c.log.Warn().Err(err).Msg("sweep")
 		}
 		select {
@@ -35,16 +58,21 @@ func (c *Consumer) sweep(ctx context.Context) {
 	}
 }
 
-func (c *Consumer) republishOverdue(ctx context.Context) error {
-	late, err := c.Log.Overdue(ctx, overdue, overdueBatch)
+// republishOverdue takes one batch of a round. It goes on behind a schedule that
+// fails, so that it holds up no other one.
+func (c *Consumer) republishOverdue(ctx context.Context, r *round) error {
+	late, err := c.Log.Overdue(ctx, overdue, r.after, overdueBatch)
 	if err != nil {
 		return fmt.Errorf("consumer: list overdue schedules: %w", err)
 	}
 	for _, w := range late {
+		r.after = w
 		if err := c.republish(ctx, w); err != nil {
+			r.undone = true
 			return err
 		}
 	}
+	r.whole = len(late) < overdueBatch
 	return nil
 }
 

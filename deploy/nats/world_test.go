@@ -99,7 +99,7 @@ type lateLog struct {
 	late *atomic.Pointer[relay.Webhook]
 }
 
-func (l lateLog) Overdue(context.Context, time.Duration, int) ([]relay.Webhook, error) {
+func (l lateLog) Overdue(context.Context, time.Duration, relay.Webhook, int) ([]relay.Webhook, error) {
 	if w := l.late.Swap(nil); w != nil {
 		return []relay.Webhook{*w}, nil
 	}
