@@ -91,7 +91,8 @@ func (l *lanes) run(ctx context.Context) {
 }
 
 func (l *lanes) report(step string, err error) {
-	if err != nil && !errors.Is(err, context.Canceled) {
+	_, known := errors.AsType[Refusal](err) // that a stream refuses everything was said when it began
+	if err != nil && !known && !errors.Is(err, context.Canceled) {
 		l.log.Warn().Err(err).Msg(step)
 	}
 }
@@ -242,7 +243,7 @@ func (l *lanes) release(ctx context.Context, key string, n int, only func(*jetst
 	if len(copies) == 0 {
 		return 0, nil
 	}
-	if _, err := jetstreamext.PublishMsgBatch(ctx, l.js, copies); err != nil {
+	if err := l.storeBatch(ctx, copies); err != nil {
 		return 0, fmt.Errorf("publish %d copies to %s: %w", len(copies), subjectDue+key, err)
 	}
 	l.At(AfterMove)

@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -121,4 +122,39 @@ func TestAStreamThatWouldLoseEventsGetsNone(t *testing.T) {
 		t.Error("it was not scheduled when the limit was gone")
 	}
 	requireNoRefusal(t, r)
+}
+
+// Nor does a lane drain into it, nor a replay go there.
+func TestNothingIsReleasedIntoAStreamThatWouldLoseIt(t *testing.T) {
+	r := relaytest.Start(t, circuitOptions())
+	r.Receiver.Always(relaytest.Status(500))
+	const n = 10
+	for i := range n {
+		r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("lossy_", i), "max_attempts": 50})
+	}
+	if !r.Eventually(func() bool { return count(t, r, "webhooks.parked.>") > n/2 }) {
+		t.Fatalf("%d parked", count(t, r, "webhooks.parked.>"))
+	}
+	dying := relaytest.NewReceiver(t)
+	dying.Answer(410)
+	letter := r.Publish(map[string]any{"url": dying.URL, "id": "letter"})
+	r.RequireDead(letter)
+	limit(t, r, consumer.StreamLater, func(c *jetstream.StreamConfig) { c.MaxMsgs = n + 1 })
+	requireStreams(t, r, "max_msgs 11")
+	parked := count(t, r, "webhooks.parked.>")
+	r.Receiver.Always(relaytest.Status(200))
+	if job := ask(t, r, consumer.SubjectReplay, "all"); job.State != "running" || job.Replayed != 0 {
+		t.Errorf("the job is %+v", job)
+	}
+	if got := count(t, r, "webhooks.parked.>"); got != parked {
+		t.Errorf("%d parked, of %d: some were released", got, parked)
+	}
+	limit(t, r, consumer.StreamLater, func(c *jetstream.StreamConfig) { c.MaxMsgs = -1 })
+	r.RequireDelivered(letter)
+	for i := range n {
+		r.RequireDelivered(fmt.Sprint("lossy_", i))
+	}
+	requireStreams(t, r)
+	requireNoRefusal(t, r)
+	requireEmpty(t, r)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/relaywebhooks/relay"
 )
@@ -180,7 +181,26 @@ func (c *Consumer) store(ctx context.Context, stream string, publish func(contex
 	if err := c.moves.begin(stream, time.Now()); err != nil {
 		return err
 	}
-	err := attemptTimes(ctx, func(ctx context.Context) error { return c.explained(stream, publish(ctx)) })
+	return c.noteMove(ctx, stream, attemptTimes(ctx, func(ctx context.Context) error { return c.explained(stream, publish(ctx)) }))
+}
+
+// storeBatch stores copies in WEBHOOKS_LATER, all or none, unless it refuses
+// everything at the moment.
+func (c *Consumer) storeBatch(ctx context.Context, copies []*nats.Msg) error {
+	if err := c.moves.begin(StreamLater, time.Now()); err != nil {
+		return err
+	}
+	_, err := jetstreamext.PublishMsgBatch(ctx, c.js, copies)
+	if errors.Is(err, jetstreamext.ErrBatchPublishIncomplete) || errors.Is(err, jetstreamext.ErrBatchPublishTooManyInflight) {
+		c.moves.unknown(StreamLater) // the stream would take other messages
+		return err
+	}
+	return c.noteMove(ctx, StreamLater, err)
+}
+
+// noteMove takes in what came of a move to a stream, says when that changes, and
+// returns the error.
+func (c *Consumer) noteMove(ctx context.Context, stream string, err error) error {
 	if err != nil && (ctx.Err() != nil || c.Conn.Status() != nats.CONNECTED) {
 		c.moves.unknown(stream)
 		return err

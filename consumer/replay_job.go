@@ -96,7 +96,11 @@ func (r *replays) one(ctx context.Context, raw *jetstream.RawStreamMsg, keepExpi
 		r.log.Warn().Uint64("seq", raw.Sequence).Str("subject", raw.Subject).Msg("not a letter of relay's; left where it is")
 		return false, nil
 	}
-	if _, err := r.js.PublishMsg(ctx, copied); err != nil {
+	err := r.store(ctx, StreamLater, func(ctx context.Context) error {
+		_, err := r.js.PublishMsg(ctx, copied)
+		return err
+	})
+	if err != nil {
 		return false, fmt.Errorf("publish to %s: %w", copied.Subject, err)
 	}
 	r.At(AfterMove)
