@@ -35,7 +35,7 @@ fuzz: ## run each fuzz target for FUZZTIME, 10s by default
 	done
 
 # One seed for a minute and a half; SEED chooses it, CAMPAIGN adds flags
-# (-cluster, -from v0.1.0). EVERY is the pause between two faults, on average.
+# (-cluster, -from COMMIT). EVERY is the pause between two faults, on average.
 # After every so many faults, REST, none comes until relay must work again.
 SEED ?= 1
 SEEDS ?= 1 2 3 4 5

@@ -33,7 +33,14 @@ func TestTheCheckerAcceptsWhatIsExplained(t *testing.T) {
 			e.attempt(v, sec(34), second, "response", 200)
 			e.flow(sec(35))
 		},
-		"the second half of a pair of causes, answered 500": func(e *testimony) {
+		"an answer that came while the machine had no time": func(e *testimony) {
+			v := e.publish(sec(31), planOK, second)
+			r := e.attempt(v, sec(31), second, "error", 200)
+			r.class, r.took = "timeout", requestTimeout
+			e.say(sec(31.5), entry{What: sayLag, Millis: 300})
+			e.attempt(v, sec(33), second, "response", 200)
+		},
+		"an error that the endpoint answered 500": func(e *testimony) {
 			v := e.publish(sec(31), planOK, second)
 			e.attempt(v, sec(31), second, "error", 500)
 			e.attempt(v, sec(32), second, "response", 200)
@@ -110,6 +117,12 @@ func TestTheCheckerFindsEveryBrokenInvariant(t *testing.T) {
 		}},
 		{"I6", "an unrecorded attempt of another process than the killed one", func(e *testimony) { e.interrupted(sec(9.98), second) }},
 		{"I6", "an answer that got lost for no reason", func(e *testimony) { e.again(sec(30), "error") }},
+		{"I6", "an answer that timed out for no reason", func(e *testimony) {
+			v := e.publish(sec(31), planOK, second)
+			r := e.attempt(v, sec(31), second, "error", 200)
+			r.class, r.took = "timeout", requestTimeout
+			e.attempt(v, sec(33), second, "response", 200)
+		}},
 		{"I6", "more interrupted than can have been in flight", func(e *testimony) {
 			for range 2 * slots {
 				e.interrupted(sec(9.99), first)

@@ -70,7 +70,8 @@ func (c *checker) faultsOf(at time.Time) string {
 }
 
 // keptFromHearing finds why relay did not hear an answer that was given: a
-// fault of the cable between them, or a process that stood still.
+// fault of the cable between them, a process that stood still, or a machine
+// that had no time for anyone until the request timed out.
 func (c *checker) keptFromHearing(r *row) bool {
 	meanwhile := func(from, to time.Time) bool {
 		return from.Before(r.started.Add(r.took+clockSlack)) && to.Add(unheardWithin).After(r.started)
@@ -84,7 +85,10 @@ func (c *checker) keptFromHearing(r *row) bool {
 		}
 	}
 	for _, e := range c.history {
-		if e.What == sayPaused && e.Worker == r.worker && meanwhile(e.At, e.until()) {
+		switch {
+		case e.What == sayPaused && e.Worker == r.worker && meanwhile(e.At, e.until()):
+			return true
+		case e.What == sayLag && r.class == "timeout" && r.took >= requestTimeout && meanwhile(e.At.Add(-requestTimeout), e.At):
 			return true
 		}
 	}

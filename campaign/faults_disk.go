@@ -32,7 +32,7 @@ func (b *breaking) balloon(store string) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	piece := make([]byte, 1<<16)
+	piece := make([]byte, 1<<20)
 	for err == nil {
 		_, err = file.Write(piece)
 	}

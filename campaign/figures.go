@@ -34,6 +34,7 @@ func (c *checker) figures() {
 	v.add("acceptance to request", "p50 %v p99 %v calm, p99 %v beside sick endpoints",
 		quantile(calm, 0.5).Round(time.Millisecond), quantile(calm, 0.99).Round(time.Millisecond), quantile(sick, 0.99).Round(time.Millisecond))
 	v.add("healed, with 5 s to show it", "%d; longest %v until every relay worked", v.Healed, c.slowest.Round(time.Millisecond))
+	v.add("the machine was late", "%d times by more than %v, at most %v", c.lags(), lagSlack, c.longestLag())
 	v.add("draining", "%v", c.first(sayDrained).At.Sub(c.first(sayEbb).At).Round(time.Millisecond))
 }
 
@@ -100,6 +101,24 @@ func (c *checker) kills() (n int) {
 		}
 	}
 	return n
+}
+
+func (c *checker) lags() (n int) {
+	for _, e := range c.history {
+		if e.What == sayLag {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *checker) longestLag() (longest time.Duration) {
+	for _, e := range c.history {
+		if e.What == sayLag {
+			longest = max(longest, time.Duration(e.Millis)*time.Millisecond)
+		}
+	}
+	return longest
 }
 
 func (c *checker) mostPerKill() (most int) {

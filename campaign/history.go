@@ -25,6 +25,7 @@ const (
 	sayEnded   = "ended"   // a relay process ended by itself; Status is its exit status
 	sayReady   = "ready"   // /readyz answered otherwise than before
 	sayGauge   = "gauge"   // how relay_ready reads: Number gauges, and in Note those that are 0
+	sayLag     = "lag"     // the machine had no time for the campaign, for Millis until now
 	sayLane    = "lane"    // how many events wait in lanes; Seq
 	sayEbb     = "ebb"     // producing has ended and the last fault is over
 	sayDrained = "drained" // nothing is left on the streams

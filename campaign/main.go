@@ -152,6 +152,7 @@ func (w *world) campaign(ctx context.Context, n *nemesis, out io.Writer) error {
 	watching, stopWatching := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { w.watch(watching, out) })
+	watch.Go(func() { w.feelLag(watching) })
 	load, stopLoad := context.WithTimeout(ctx, w.settings.Duration)
 	defer stopLoad()
 	p := &producer{

@@ -35,6 +35,29 @@ func (w *world) watch(ctx context.Context, out io.Writer) {
 	}
 }
 
+// lagSlack is how long this process must have stood still for want of a
+// processor to note it. The relays then did too.
+const lagSlack = 100 * time.Millisecond
+
+// feelLag notes when the machine had no time for the campaign itself, until
+// ctx ends.
+func (w *world) feelLag(ctx context.Context) {
+	const beat = 10 * time.Millisecond
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if lag := time.Since(last) - beat; lag > lagSlack {
+			w.history.note(entry{What: sayLag, Millis: lag.Milliseconds()})
+		}
+		last = time.Now()
+	}
+}
+
 // askReady notes when /readyz answers otherwise than the last time.
 func (w *world) askReady(ctx context.Context, s *station) {
 	once, cancel := context.WithTimeout(ctx, 2500*time.Millisecond)
