@@ -200,7 +200,7 @@ func (r *run) warmUp(ctx context.Context) error {
 	if err := r.burst(ctx, 0, 1); err != nil {
 		return err
 	}
-	if !r.await(ctx, 20*time.Second, func() bool { return r.seen[0].answered.Load() != 0 }) {
+	if !r.await(ctx, r.Patience, func() bool { return r.seen[0].answered.Load() != 0 }) {
 		return r.blocked(ctx)
 	}
 	if err := r.burst(ctx, 1, r.WarmUp); err != nil {

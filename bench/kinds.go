@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -38,6 +39,9 @@ func (s Shares) validate(endpoints int) error {
 	var faults []error
 	for kind, share := range s {
 		sum += share
+		if kind == Healthy || !slices.Contains(Kinds(), kind) {
+			faults = append(faults, fmt.Errorf("bench: there are no shares of %q endpoints: want one of %v", kind, Kinds()[1:]))
+		}
 		if share < 0 || share > 1 || math.IsNaN(share) {
 			faults = append(faults, fmt.Errorf("bench: the share of %s endpoints is %v: want 0 to 1", kind, share))
 		}
@@ -52,25 +56,28 @@ func (s Shares) validate(endpoints int) error {
 }
 
 // spread says of what kind each endpoint is. The kinds are mixed evenly, so
-// that events that take the endpoints in turn take the kinds in turn too.
+// that events that take the endpoints in turn take the kinds in turn too: each
+// place goes to the kind that is furthest behind its share.
 func (s Shares) spread(endpoints int) []Kind {
+	healthy := 1.0
+	for _, share := range s {
+		healthy -= share
+	}
 	kinds := make([]Kind, endpoints)
-	due := map[Kind]float64{}
+	behind := map[Kind]float64{}
 	for i := range kinds {
 		kinds[i] = Healthy
-		most := 0.0
 		for _, kind := range Kinds() {
+			share := s[kind]
 			if kind == Healthy {
-				continue
+				share = healthy
 			}
-			due[kind] += s[kind]
-			if due[kind] > most && due[kind] > 0.999999 {
-				kinds[i], most = kind, due[kind]
+			behind[kind] += share
+			if behind[kind] > behind[kinds[i]]+1e-9 {
+				kinds[i] = kind
 			}
 		}
-		if kinds[i] != Healthy {
-			due[kinds[i]]--
-		}
+		behind[kinds[i]]--
 	}
 	return kinds
 }
