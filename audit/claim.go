@@ -16,6 +16,15 @@ type claiming struct {
 	webhook relay.Webhook
 	id      relay.AttemptID // of the attempt, if it is granted
 	reduced string          // not "": the row was refused, for this reason
+	aside   *relay.Verdict  // not nil: no attempt is wanted, the event is to wait
+}
+
+// granted is the answer to a request for a new event.
+func (c *claiming) granted() relay.Claim {
+	if c.aside != nil {
+		return relay.Claim{Verdict: *c.aside}
+	}
+	return relay.Claim{ID: c.id, Verdict: relay.Verdict{Action: relay.Send, Place: relay.InQueue}}
 }
 
 func newID() relay.AttemptID { return relay.AttemptID(uuid.Must(uuid.NewV7())) }
@@ -43,7 +52,8 @@ ORDER BY i.tenant, i.key
 ON CONFLICT DO NOTHING`
 
 // insertWebhooks stores new events with the claim already in them: one row
-// version for the usual case. An event whose idempotency key another one holds
+// version for the usual case. One that is to wait (a place is named) has been
+// claimed and given back at once. An event whose idempotency key another one holds
 // is stored as a duplicate, without a claim. One whose key was given back just
 // now is not stored: it is asked for again. Returned are the claims granted.
 const insertWebhooks = `
@@ -51,29 +61,31 @@ INSERT INTO relay.webhooks (
     accepted_at, seq, generation, webhook_id, tenant, event_type, endpoint_key, endpoint_name,
     url, method, content_type, headers, body, metadata, idempotency_key,
     max_attempts, scheduled_at, expires_at,
-    status, place, reason, failed_at, claim, claimed_by, claimed_until)
+    status, place, reason, failed_at, claim, claimed_by, claimed_until, last_claim)
 SELECT i.accepted_at, i.seq, i.generation, i.webhook_id, NULLIF(i.tenant, ''), NULLIF(i.event_type, ''),
     i.endpoint_key, NULLIF(i.endpoint_name, ''), i.url, i.method, NULLIF(i.content_type, ''),
     i.headers::jsonb, i.body, NULLIF(i.metadata, '')::jsonb, NULLIF(i.idempotency_key, ''),
     NULLIF(i.max_attempts, 0),
     NULLIF(i.scheduled_at, '0001-01-01 00:00:00Z'), NULLIF(i.expires_at, '0001-01-01 00:00:00Z'),
-    CASE WHEN d.webhook_id IS NULL THEN 'processing' ELSE 'dead' END,
-    CASE WHEN d.webhook_id IS NULL THEN 'queue' ELSE 'gone' END,
+    CASE WHEN d.webhook_id IS NOT NULL THEN 'dead' WHEN i.place <> '' THEN 'pending' ELSE 'processing' END,
+    CASE WHEN d.webhook_id IS NULL THEN coalesce(NULLIF(i.place, ''), 'queue') ELSE 'gone' END,
     CASE WHEN d.webhook_id IS NOT NULL THEN
         'duplicate of ' || d.webhook_id || ' (' || relay.event_key(d.accepted_at, d.seq) || ')'
     ELSE NULLIF(i.reason, '') END,
     CASE WHEN d.webhook_id IS NOT NULL THEN now() END,
-    CASE WHEN d.webhook_id IS NULL THEN i.claim END,
-    CASE WHEN d.webhook_id IS NULL THEN $1 END,
-    CASE WHEN d.webhook_id IS NULL THEN now() + $2::bigint * interval '1 microsecond' END
+    CASE WHEN d.webhook_id IS NULL AND i.place = '' THEN i.claim END,
+    CASE WHEN d.webhook_id IS NULL AND i.place = '' THEN $1 END,
+    CASE WHEN d.webhook_id IS NULL AND i.place = '' THEN now() + $2::bigint * interval '1 microsecond' END,
+    CASE WHEN d.webhook_id IS NULL AND i.place <> '' THEN i.claim END
 FROM unnest(
     $3::timestamptz[], $4::bigint[], $5::integer[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
     $11::text[], $12::text[], $13::text[], $14::text[], $15::bytea[], $16::text[], $17::text[],
-    $18::integer[], $19::timestamptz[], $20::timestamptz[], $21::text[], $22::uuid[], $23::text[]
+    $18::integer[], $19::timestamptz[], $20::timestamptz[], $21::text[], $22::uuid[], $23::text[],
+    $24::text[]
 ) AS i (
     accepted_at, seq, generation, webhook_id, tenant, event_type, endpoint_key, endpoint_name,
     url, method, content_type, headers, body, metadata, idempotency_key,
-    max_attempts, scheduled_at, expires_at, reason, claim, takes)
+    max_attempts, scheduled_at, expires_at, reason, claim, takes, place)
 LEFT JOIN LATERAL (
     -- OFFSET keeps this a look-up by key, however large the table has grown
     SELECT h.* FROM relay.idempotency h WHERE h.tenant = i.tenant AND h.key = NULLIF(i.takes, '') OFFSET 0
@@ -83,7 +95,7 @@ LEFT JOIN LATERAL (
 ) d ON true
 WHERE i.takes = '' OR h.key IS NOT NULL
 ON CONFLICT DO NOTHING
-RETURNING claim`
+RETURNING coalesce(claim, last_claim)`
 
 // writeClaims stores the events of a batch that are new, in one round trip, and
 // sees to the others in a second one.
@@ -108,7 +120,7 @@ func (l *Log) writeClaims(ctx context.Context, batch []*call[claiming, relay.Cla
 	var others []*call[claiming, relay.Claim]
 	for _, q := range batch {
 		if _, ok := granted[q.in.id]; ok {
-			q.out = relay.Claim{ID: q.in.id, Verdict: relay.Verdict{Action: relay.Send, Place: relay.InQueue}}
+			q.out = q.in.granted()
 			continue
 		}
 		others = append(others, q)

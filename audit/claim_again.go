@@ -32,11 +32,11 @@ JOIN relay.webhooks_DAY w ON ` + sameEvent + `
 ORDER BY w.accepted_at, w.seq
 FOR UPDATE OF w`
 
-// updateClaimed writes decisions into rows that lockWebhooks locked. A claim
-// without an id is refused for good: the event is dead.
+// updateClaimed writes decisions into rows that lockWebhooks locked. No claim
+// is left in them if the event is dead for good, or is to wait.
 const updateClaimed = `
 UPDATE relay.webhooks_DAY w SET
-    status = CASE WHEN i.dead THEN 'dead' ELSE 'processing' END,
+    status = CASE WHEN i.dead THEN 'dead' WHEN i.aside THEN 'pending' ELSE 'processing' END,
     place = i.place,
     reason = NULLIF(i.reason, ''),
     generation = i.generation,
@@ -47,13 +47,13 @@ UPDATE relay.webhooks_DAY w SET
     next_due = NULL,
     delivered_at = NULL,
     failed_at = CASE WHEN i.dead THEN now() END,
-    claim = CASE WHEN NOT i.dead THEN i.claim END,
-    claimed_by = CASE WHEN NOT i.dead THEN $1 END,
-    claimed_until = CASE WHEN NOT i.dead THEN now() + $2::bigint * interval '1 microsecond' END,
+    claim = CASE WHEN NOT (i.dead OR i.aside) THEN i.claim END,
+    claimed_by = CASE WHEN NOT (i.dead OR i.aside) THEN $1 END,
+    claimed_until = CASE WHEN NOT (i.dead OR i.aside) THEN now() + $2::bigint * interval '1 microsecond' END,
     updated_at = now()
 FROM unnest($3::timestamptz[], $4::bigint[], $5::integer[], $6::boolean[], $7::boolean[], $8::text[], $9::text[],
-        $10::integer[], $11::uuid[], $12::integer[], $13::timestamptz[])
-    AS i (accepted_at, seq, generation, fresh, dead, place, reason, streak, claim, max_attempts, expires_at)
+        $10::integer[], $11::uuid[], $12::integer[], $13::timestamptz[], $14::boolean[])
+    AS i (accepted_at, seq, generation, fresh, dead, place, reason, streak, claim, max_attempts, expires_at, aside)
 WHERE ` + sameEvent
 
 // insertUnrecorded stores the attempts that a process claimed and never
@@ -96,6 +96,9 @@ func (l *Log) claimAgain(ctx context.Context, calls []*call[claiming, relay.Clai
 				q.in.id = newID() // the old one may be in a row by now, if this is a repetition
 			}
 			d := decide(r, q.in.webhook.Generation, q.in.id)
+			if q.in.aside != nil {
+				d = d.aside(*q.in.aside)
+			}
 			q.out = d.claim
 			u.add(q, r, d)
 		}
@@ -140,7 +143,7 @@ type claimUpdate struct {
 	at, expires              []time.Time
 	seq                      []int64
 	generation, streak, most []int32
-	fresh, dead              []bool
+	fresh, dead, aside       []bool
 	place, reason            []string
 	claim                    [][16]byte
 
@@ -171,6 +174,7 @@ func (u *claimUpdate) add(q *call[claiming, relay.Claim], r row, d decision) {
 	u.at, u.expires, u.seq = append(u.at, q.key.Time), append(u.expires, w.ExpiresAt), append(u.seq, seq)
 	u.generation, u.most = append(u.generation, clamp(w.Generation)), append(u.most, clamp(w.MaxAttempts))
 	u.streak, u.fresh, u.dead = append(u.streak, clamp(d.streak)), append(u.fresh, d.fresh), append(u.dead, dead)
+	u.aside = append(u.aside, d.claim.Verdict.Action == relay.Defer)
 	u.place, u.reason = append(u.place, string(d.claim.Verdict.Place)), append(u.reason, d.claim.Verdict.Reason)
 	u.claim = append(u.claim, d.claim.ID)
 	if dead {
@@ -181,7 +185,7 @@ func (u *claimUpdate) add(q *call[claiming, relay.Claim], r row, d decision) {
 func (u *claimUpdate) queue(b *pgx.Batch, l *Log) {
 	if len(u.at) > 0 {
 		b.Queue(onDay(updateClaimed, u.day), l.o.Worker, l.o.Lease.Microseconds(),
-			u.at, u.seq, u.generation, u.fresh, u.dead, u.place, u.reason, u.streak, u.claim, u.most, u.expires)
+			u.at, u.seq, u.generation, u.fresh, u.dead, u.place, u.reason, u.streak, u.claim, u.most, u.expires, u.aside)
 	}
 	if len(u.lostAt) > 0 {
 		b.Queue(insertUnrecorded, u.lostAt, u.lostSeq, u.lostID, u.lostGeneration, u.lostNumber,

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -57,14 +58,15 @@ func (h *holders) add(w *relay.Webhook, key string) {
 func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
 	n := len(batch)
 	times := make([]time.Time, 3*n)
-	texts := make([]string, 13*n)
+	texts := make([]string, 14*n)
 	var (
 		accepted, scheduled, expires          = times[:n], times[n : 2*n], times[2*n:]
 		seq, generation, attempts             = make([]int64, n), make([]int32, n), make([]int32, n)
 		id, tenant, event                     = texts[:n], texts[n : 2*n], texts[2*n : 3*n]
 		endpoint, name, url                   = texts[3*n : 4*n], texts[4*n : 5*n], texts[5*n : 6*n]
 		method, content, headers              = texts[6*n : 7*n], texts[7*n : 8*n], texts[8*n : 9*n]
-		metadata, idempotency, reasons, takes = texts[9*n : 10*n], texts[10*n : 11*n], texts[11*n : 12*n], texts[12*n:]
+		metadata, idempotency, reasons, takes = texts[9*n : 10*n], texts[10*n : 11*n], texts[11*n : 12*n], texts[12*n : 13*n]
+		place                                 = texts[13*n:]
 		body                                  = make(pgtype.FlatArray[[]byte], n)
 		claim                                 = make([][16]byte, n)
 	)
@@ -76,6 +78,9 @@ func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
 		claim[i], takes[i], reasons[i] = q.in.id, takesKey(&q.in.webhook), q.in.reduced
 		endpoint[i] = text(w.EndpointKey, maxName)
 		headers[i], body[i] = "{}", []byte{}
+		if v := q.in.aside; v != nil {
+			place[i], reasons[i] = string(v.Place), cmp.Or(q.in.reduced, text(v.Reason, maxText))
+		}
 		if q.in.reduced != "" {
 			id[i], tenant[i] = plain(w.ID, maxName), plain(w.Tenant, maxName)
 			if takes[i] != "" { // as its key's holder has them, which is looked up by them
@@ -96,6 +101,6 @@ func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
 		l.o.Worker, l.o.Lease.Microseconds(),
 		accepted, seq, generation, id, tenant, event, endpoint, name,
 		url, method, content, headers, body, metadata, idempotency,
-		attempts, scheduled, expires, reasons, claim, takes,
+		attempts, scheduled, expires, reasons, claim, takes, place,
 	}
 }

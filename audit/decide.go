@@ -96,6 +96,15 @@ func grant(r row, id relay.AttemptID, fresh bool) decision {
 	return d
 }
 
+// aside makes of a claim that would be granted one that is given back at once:
+// the event is to wait with this verdict. Every other decision stands.
+func (d decision) aside(v relay.Verdict) decision {
+	if d.claim.Verdict.Action == relay.Send {
+		d.claim.ID, d.claim.Verdict = relay.AttemptID{}, v
+	}
+	return d
+}
+
 // poison gives up an event whose attempts keep ending with the process that
 // makes them.
 func poison(r row) decision {
