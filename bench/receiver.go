@@ -83,6 +83,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	s.arrived.CompareAndSwap(0, now)
 	switch r.now(e, now) {
+	default: // 200
 	case Slow:
 		wait(req.Context(), r.o.Slow)
 	case Fail:

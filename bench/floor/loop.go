@@ -46,36 +46,45 @@ func (l *loop) run(ctx context.Context) error {
 		return fmt.Errorf("pull: %w", err)
 	}
 	defer context.AfterFunc(ctx, messages.Stop)()
-	var working sync.WaitGroup
-	defer working.Wait()
-	work := make(chan jetstream.Msg)
-	defer close(work)
-	if l.mover != nil {
-		working.Go(func() { l.mover.run(context.WithoutCancel(ctx)) })
-		defer close(l.mover.in)
+	work, done := l.workers(context.WithoutCancel(ctx))
+	defer done()
+	for {
+		m, err := messages.Next()
+		switch {
+		case errors.Is(err, jetstream.ErrMsgIteratorClosed):
+			return nil
+		case err != nil:
+			return fmt.Errorf("pull: %w", err)
+		case l.mover != nil && l.mover.wants(m):
+			l.mover.in <- m
+		default:
+			work <- m
+		}
 	}
+}
+
+// workers starts those who do the work; done waits until they have finished.
+func (l *loop) workers(ctx context.Context) (work chan jetstream.Msg, done func()) {
+	var working sync.WaitGroup
+	work = make(chan jetstream.Msg)
 	for range l.slots {
 		working.Go(func() {
 			for m := range work {
-				if err := l.handle(context.WithoutCancel(ctx), m); err != nil {
+				if err := l.handle(ctx, m); err != nil {
 					fmt.Fprintln(os.Stderr, "floor:", err) // JetStream delivers it again
 				}
 			}
 		})
 	}
-	for {
-		m, err := messages.Next()
-		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
-			return nil
+	if l.mover != nil {
+		working.Go(func() { l.mover.run(ctx) })
+	}
+	return work, func() {
+		close(work)
+		if l.mover != nil {
+			close(l.mover.in)
 		}
-		if err != nil {
-			return fmt.Errorf("pull: %w", err)
-		}
-		if l.mover != nil && l.mover.wants(m) {
-			l.mover.in <- m
-			continue
-		}
-		work <- m
+		working.Wait()
 	}
 }
 

@@ -106,7 +106,7 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	defer page.Close()
+	defer page.Close() //nolint:errcheck // the program ends
 	fmt.Fprintln(os.Stderr, "floor is working")
 	return newLoop(queue, rows, newMover(js), s).run(ctx)
 }

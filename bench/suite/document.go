@@ -161,10 +161,9 @@ func (m *machine) profileText(b *bytes.Buffer) error {
 
 // aboutMachine says what the figures depend on.
 func (m *machine) aboutMachine(ctx context.Context) string {
-	postgres := strings.Fields(output(ctx, "psql", "--version") + " unknown unknown unknown")[2]
 	return fmt.Sprintf("- %d cores, %s\n- %s of memory\n- %s\n- Go %s, nats-server %s, Postgres %s\n", runtime.NumCPU(),
 		fromFile("/proc/cpuinfo", "model name"), fromFile("/proc/meminfo", "MemTotal"),
-		output(ctx, "uname", "-srm"), strings.TrimPrefix(runtime.Version(), "go"), server.VERSION, postgres)
+		output(ctx, "uname", "-srm"), strings.TrimPrefix(runtime.Version(), "go"), server.VERSION, m.database)
 }
 
 // fromFile is the first value with this name in a file of /proc.

@@ -31,7 +31,8 @@ type machine struct {
 	pid      int             // of Postgres
 	made     int             // databases so far
 	kept     map[string]bool // databases that are used again
-	version  string
+	version  string          // of relay's source
+	database string          // version of Postgres
 }
 
 // openMachine builds the binaries and starts Postgres, with everything that
@@ -56,8 +57,15 @@ func openMachine(ctx context.Context, s settings) (_ *machine, err error) {
 		return nil, err
 	}
 	first, _, _ := strings.Cut(string(text), "\n")
-	m.pid, err = strconv.Atoi(first)
-	return m, err
+	if m.pid, err = strconv.Atoi(first); err != nil {
+		return nil, err
+	}
+	conn, err := pgx.Connect(ctx, m.postgres.URL())
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // it has been used
+	return m, conn.QueryRow(ctx, "SHOW server_version").Scan(&m.database)
 }
 
 func (m *machine) build(ctx context.Context) error {

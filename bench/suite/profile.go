@@ -44,15 +44,15 @@ func (t *target) profile(ctx context.Context) error {
 	if err := os.WriteFile(name+".pb.gz", raw, 0o644); err != nil { //nolint:gosec // figures for everyone
 		return err
 	}
-	text := ""
+	var text []byte
 	for _, order := range []string{"-flat", "-cum"} {
-		top, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", order, "-nodecount=30", name+".pb.gz").Output() //nolint:gosec // our own file
+		top, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", order, "-nodecount=30", name+".pb.gz").Output()
 		if err != nil {
 			return fmt.Errorf("go tool pprof: %w", err)
 		}
-		text += withoutHead(string(top)) + "\n"
+		text = append(append(text, withoutHead(string(top))...), '\n')
 	}
-	return os.WriteFile(name+".txt", []byte(text), 0o644) //nolint:gosec // figures for everyone
+	return os.WriteFile(name+".txt", text, 0o644) //nolint:gosec // figures for everyone
 }
 
 // withoutHead leaves out the lines that name files and builds.

@@ -42,7 +42,7 @@ func (m *machine) keep(l line) error {
 	}
 	fmt.Printf("  %-14s %6.0f/s  p50 %.2f  p99 %.2f ms  first %.0f ms  CPU %.3f s/1k (+ Postgres %.3f)  memory %.0f MiB  lost %d  duplicates %d\n",
 		l.Side, l.Report.Throughput, p50(l), p99(l), first(l), cpu(l), cpuPostgres(l), memory(l), l.Report.Lost, l.Report.Duplicates)
-	return errors.Join(json.NewEncoder(f).Encode(l), f.Close())
+	return errors.Join(json.NewEncoder(f).Encode(l), f.Close()) //nolint:gosec // a pass is no password
 }
 
 // results reads all lines of a scenario, those of earlier suites included.
@@ -96,6 +96,10 @@ func p50(l line) float64        { return healthy(l).Latency.P50 }
 func p99(l line) float64        { return healthy(l).Latency.P99 }
 func settledP99(l line) float64 { return healthy(l).Settled.P99 }
 func first(l line) float64      { return healthy(l).FirstMS }
+
+// Counted from the first publish of what was queued first, in seconds.
+func firstOfAll(l line) float64 { return l.Report.QueuedSeconds + first(l)/1000 }
+func settled(l line) float64    { return l.Report.SettledSeconds }
 
 // cpu is that of relay or the floor, NATS included; cpuAll with Postgres.
 func cpu(l line) float64         { return usage(l, 0).CPUPer1000 }

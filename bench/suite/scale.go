@@ -73,7 +73,7 @@ func (m *machine) filled(ctx context.Context, name string, rows int) error {
 	}
 	m.kept[name] = true
 	url := m.databaseURL(name)
-	if err := exec.CommandContext(ctx, m.bin, "migrate", "--set", "postgres.url="+url).Run(); err != nil { //nolint:gosec // our own binary
+	if err := exec.CommandContext(ctx, m.bin, "migrate", "--set", "postgres.url="+url).Run(); err != nil {
 		return fmt.Errorf("relay migrate: %w", err)
 	}
 	conn, err := pgx.Connect(ctx, url)

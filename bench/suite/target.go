@@ -100,7 +100,7 @@ func (t *target) peer(ctx context.Context) (*target, error) {
 func (t *target) launch(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
 	if t.o.side == sideFloor {
-		t.process = exec.CommandContext(ctx, t.m.floor, "-postgres", t.url, "-dir", t.dir, //nolint:gosec // our own binary
+		t.process = exec.CommandContext(ctx, t.m.floor, "-postgres", t.url, "-dir", t.dir,
 			"-port", strconv.Itoa(t.nats), "-sync", t.o.sync, "-metrics", t.address(), "-aside="+strconv.FormatBool(t.o.aside))
 	} else {
 		t.process = t.relay(ctx, "run")
@@ -136,7 +136,7 @@ func (t *target) relay(ctx context.Context, args ...string) *exec.Cmd {
 	for _, kv := range append(set, t.m.Set...) {
 		args = append(args, "--set", kv)
 	}
-	return exec.CommandContext(ctx, t.m.bin, args...) //nolint:gosec // our own binary
+	return exec.CommandContext(ctx, t.m.bin, args...)
 }
 
 func (t *target) natsURL() string { return "nats://127.0.0.1:" + strconv.Itoa(t.nats) }
