@@ -85,6 +85,7 @@ func acknowledge(to io.Writer, from *bufio.Reader, spoiled *atomic.Int32, spoil 
 // C4: an acknowledgement does not arrive, or its answer does not come back. It
 // is sent again; the webhook is not, and JetStream does not deliver it again.
 func TestALostAcknowledgementIsRepeated(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]func(line, body []byte) []byte{
 		"lost": func(_, _ []byte) []byte { return nil },
 		"its answer is lost": func(line, body []byte) []byte { // the server is not told where to answer

@@ -44,6 +44,7 @@ func skewed(t *testing.T, by string) string {
 func TestClocksThatDiffer(t *testing.T) {
 	for name, by := range map[string]string{"Postgres is ahead": "1 hour", "Postgres is behind": "-1 hour"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			const wait = 500 * time.Millisecond
 			r := relaytest.Start(t, relaytest.Options{
 				DatabaseURL: skewed(t, by),

@@ -17,6 +17,7 @@ import (
 // behind, or a backup. What JetStream still holds is sent once more; what it
 // does not hold any more is lost to the record, not to the receiver.
 func TestPostgresComesBackOlder(t *testing.T) {
+	t.Parallel()
 	db := testdb.Server(t)
 	aside := filepath.Join(t.TempDir(), "backup")
 	copied := func(from, to string) {
@@ -37,7 +38,7 @@ func TestPostgresComesBackOlder(t *testing.T) {
 	var breakOff atomic.Bool
 	broken := make(chan struct{})
 	r := relaytest.Start(t, relaytest.Options{DatabaseURL: db.URL(), Consumer: consumer.Options{
-		AckWait: 4 * time.Second,
+		AckWait: 2 * time.Second,
 		At: func(p consumer.Point) {
 			if p == consumer.AfterRecord && breakOff.CompareAndSwap(true, false) {
 				close(broken)

@@ -38,6 +38,7 @@ func fill(t *testing.T, r *relaytest.Relay) (empty func()) {
 // before waits until there is room for its next step: a retry that cannot be
 // scheduled is neither lost nor early.
 func TestAFullJetStreamTellsProducersAndLosesNothing(t *testing.T) {
+	t.Parallel()
 	server, err := embedded.StartNATS(embedded.NATSOptions{Dir: t.TempDir(), Port: -1, MaxStore: 4 << 20})
 	if err != nil {
 		t.Fatal(err)
