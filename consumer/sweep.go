@@ -87,7 +87,12 @@ func (c *Consumer) republish(ctx context.Context, w relay.Webhook) error {
 	if err != nil {
 		return fmt.Errorf("consumer: read %s: %w", subject, err)
 	}
-	if _, err := c.js.PublishMsg(ctx, copyOf(subjectDue+w.EndpointKey, raw.Header, raw.Data, readMeta(raw.Subject, raw.Header))); err != nil {
+	due := copyOf(subjectDue+w.EndpointKey, raw.Header, raw.Data, readMeta(raw.Subject, raw.Header))
+	err = c.store(ctx, StreamLater, func(ctx context.Context) error {
+		_, err := c.js.PublishMsg(ctx, due)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("consumer: republish %s: %w", subject, err)
 	}
 	c.log.Warn().Str("key", w.Key.String()).Msg("schedule did not fire; published it again")
