@@ -37,6 +37,7 @@ const reading = `
 func (m *machine) document(ctx context.Context) error {
 	var goals, parts bytes.Buffer
 	versions := map[string]bool{}
+	var busy []float64
 	for _, sc := range scenarios() {
 		all, err := m.results(sc.name)
 		if err != nil {
@@ -44,6 +45,7 @@ func (m *machine) document(ctx context.Context) error {
 		}
 		for _, l := range all {
 			versions[l.Version] = true
+			busy = append(busy, l.Busy)
 		}
 		if len(all) == 0 || sc.once {
 			continue
@@ -59,7 +61,11 @@ func (m *machine) document(ctx context.Context) error {
 	}
 	var b bytes.Buffer
 	b.WriteString(preface)
-	fmt.Fprintf(&b, "## The machine\n\n%s\n- relay at %s\n", m.aboutMachine(ctx), strings.Join(slices.Sorted(maps.Keys(versions)), ", "))
+	fmt.Fprintf(&b, "## The machine\n\n%s- relay at %s\n", m.aboutMachine(ctx), strings.Join(slices.Sorted(maps.Keys(versions)), ", "))
+	if mid, ok := middle(busy); ok {
+		fmt.Fprintf(&b, "- load average before the runs: %s, %s to %s. What is much above 1 is other work, which the figures suffer from\n",
+			short(mid), short(slices.Min(busy)), short(slices.Max(busy)))
+	}
 	b.WriteString("\n## The goals\n\n| scenario | | measured | goal | |\n|---|---|---|---|---|\n")
 	b.Write(goals.Bytes())
 	b.Write(parts.Bytes())

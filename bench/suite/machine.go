@@ -29,6 +29,7 @@ type machine struct {
 	floor    string
 	postgres *embedded.Postgres
 	pid      int             // of Postgres
+	busy     float64         // load average before the scenario's run
 	made     int             // databases so far
 	kept     map[string]bool // databases that are used again
 	version  string          // of relay's source
@@ -134,4 +135,14 @@ func freePort(ctx context.Context) (int, error) {
 		return 0, errors.New("a TCP listener without a TCP address")
 	}
 	return addr.Port, nil
+}
+
+// loadAverage is that of the last minute, or 0 where it is not known.
+func loadAverage() (busy float64) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0
+	}
+	_, _ = fmt.Sscan(string(text), &busy) // 0 if it is no number
+	return busy
 }

@@ -34,6 +34,7 @@ type settings struct {
 	Only    []string // beginnings of names; none: all
 	Runs    int
 	Short   bool
+	Scale   float64  // of the numbers of events, for trying the suite itself
 	Dir     string   // of the stores
 	Results string   // of the JSON lines
 	Out     string   // the document; "" for none
@@ -48,6 +49,7 @@ func main() {
 	flag.StringVar(&only, "only", "", "scenarios, by the beginning of their names, with commas (default: all)")
 	flag.IntVar(&s.Runs, "runs", 5, "runs of each side of each scenario")
 	flag.BoolVar(&s.Short, "short", false, "less of what takes longest: no ten million rows, a tenth of the parked events")
+	flag.Float64Var(&s.Scale, "scale", 1, "multiply the numbers of events, to try a scenario quickly; such results are for nothing else")
 	flag.StringVar(&s.Dir, "dir", "", "directory for streams and database (default: a temporary one); not on a tmpfs")
 	flag.StringVar(&s.Results, "results", "bench/results", "directory of the reports, as JSON lines; earlier ones there count too")
 	flag.StringVar(&s.Out, "out", "BENCHMARKS.md", "the document; empty for none")
@@ -110,7 +112,7 @@ func (m *machine) measure(ctx context.Context, chosen []scenario) error {
 		}
 		for i := range runs {
 			fmt.Printf("%s, run %d of %d\n", sc.name, i+1, runs)
-			m.scenario, m.pass = sc.name, newPass()
+			m.scenario, m.pass, m.busy = sc.name, newPass(), loadAverage()
 			if err := sc.run(ctx, m); err != nil {
 				return fmt.Errorf("%s: %w", sc.name, err)
 			}
@@ -121,3 +123,6 @@ func (m *machine) measure(ctx context.Context, chosen []scenario) error {
 	}
 	return nil
 }
+
+// n is a number of events, as large as this suite wants it.
+func (s settings) n(events int) int { return max(100, int(float64(events)*s.Scale)) }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // profiles takes CPU profiles of relay and of the floor while they work off a
@@ -26,14 +27,16 @@ func profiles(ctx context.Context, m *machine) error {
 // profile measures a burst that lasts longer than the profile.
 func (t *target) profile(ctx context.Context) error {
 	loading := make(chan error, 1)
-	go func() { loading <- t.measure(ctx, t.o.side, "--events 60000") }()
-	for { // the warm-up is over when the queue is long
-		held, err := t.held(ctx)
-		if err != nil {
+	go func() { loading <- t.measure(ctx, t.o.side, fmt.Sprintf("--events %d", t.m.n(40_000))) }()
+	for held := 0; held <= t.m.n(5000); { // the warm-up is over when the queue is long
+		var err error
+		if held, err = t.held(ctx); err != nil {
 			return err
 		}
-		if held > 5000 {
-			break
+		select {
+		case err := <-loading:
+			return errors.Join(errors.New("the burst was over before the profile began"), err)
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 	raw, err := get(ctx, "http://"+t.address()+"/debug/pprof/profile?seconds=5")

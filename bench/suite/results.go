@@ -24,6 +24,7 @@ type line struct {
 	Version  string             `json:"version"` // of relay's source
 	Command  string             `json:"command"`
 	Set      []string           `json:"set,omitempty"` // settings of relay that are not the defaults
+	Busy     float64            `json:"busy"`          // load average of the machine before the run: other work, if it is not near 0
 	Report   bench.Report       `json:"report"`
 	Extra    map[string]float64 `json:"extra,omitempty"` // what relay bench does not measure
 }
@@ -32,7 +33,7 @@ func newPass() string { return strconv.FormatInt(time.Now().UnixMilli(), 36) }
 
 // keep appends a report to the scenario's file and shows the gist of it.
 func (m *machine) keep(l line) error {
-	l.Scenario, l.Pass, l.Version, l.Set = m.scenario, m.pass, m.version, m.Set
+	l.Scenario, l.Pass, l.Version, l.Set, l.Busy = m.scenario, m.pass, m.version, m.Set, m.busy
 	if err := os.MkdirAll(m.Results, 0o755); err != nil { //nolint:gosec // figures for everyone
 		return err
 	}

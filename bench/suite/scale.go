@@ -20,6 +20,7 @@ func endpoints100k(ctx context.Context, m *machine) error {
 	if m.Short {
 		n = 20_000
 	}
+	n = m.n(n)
 	o := options{side: sideRelay, sync: syncDefault}
 	return errors.Join(
 		m.as(ctx, sideOne, o, fmt.Sprintf("--events %d", n)),
@@ -42,11 +43,11 @@ func auditSize(ctx context.Context, m *machine) error {
 	}
 	for _, rows := range sizes {
 		database := "audit_" + strconv.Itoa(rows)
-		if err := m.filled(ctx, database, rows); err != nil {
+		if err := m.filled(ctx, database, int(float64(rows)*m.Scale)); err != nil {
 			return err
 		}
 		o := options{side: sideRelay, sync: syncDefault, database: database}
-		if err := m.as(ctx, rowsSide(rows), o, burstFlags); err != nil {
+		if err := m.as(ctx, rowsSide(rows), o, m.burstFlags()); err != nil {
 			return err
 		}
 	}
@@ -130,9 +131,9 @@ func threeRelays(ctx context.Context, m *machine) error {
 			return err
 		}
 		defer third.stop()
-		kill := time.AfterFunc(20*time.Second, func() { _ = second.process.Process.Signal(syscall.SIGKILL) })
+		kill := time.AfterFunc(time.Duration(20*m.Scale*float64(time.Second)), func() { _ = second.process.Process.Signal(syscall.SIGKILL) })
 		defer kill.Stop()
-		return first.measure(ctx, sideRelay, "--events 24000 --rate 300 --patience 2m")
+		return first.measure(ctx, sideRelay, fmt.Sprintf("--events %d --rate 300 --patience 2m", m.n(24_000)))
 	})
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // scenario is one thing that is measured. Its function makes one run of each of
@@ -77,21 +78,19 @@ func scenarios() []scenario {
 	}
 }
 
-const (
-	burstFlags = "--events 20000"
-	rateFlags  = "--events 3000 --rate 200"
-)
+func (s settings) burstFlags() string { return fmt.Sprintf("--events %d", s.n(20_000)) }
+func (s settings) rateFlags() string  { return fmt.Sprintf("--events %d --rate 200", s.n(3000)) }
 
 func burstAlways(ctx context.Context, m *machine) error  { return burst(ctx, m, syncAlways) }
 func burstDefault(ctx context.Context, m *machine) error { return burst(ctx, m, syncDefault) }
 
 // burst: the bare loop, then relay.
 func burst(ctx context.Context, m *machine, sync string) error {
-	return errors.Join(m.one(ctx, sideFloor, sync, burstFlags), m.one(ctx, sideRelay, sync, burstFlags))
+	return errors.Join(m.one(ctx, sideFloor, sync, m.burstFlags()), m.one(ctx, sideRelay, sync, m.burstFlags()))
 }
 
 func rate(ctx context.Context, m *machine) error {
-	return errors.Join(m.one(ctx, sideFloor, syncAlways, rateFlags), m.one(ctx, sideRelay, syncAlways, rateFlags))
+	return errors.Join(m.one(ctx, sideFloor, syncAlways, m.rateFlags()), m.one(ctx, sideRelay, syncAlways, m.rateFlags()))
 }
 
 // one measures a side on stores of its own and keeps the report.

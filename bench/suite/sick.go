@@ -32,7 +32,8 @@ func hang100kDefault(ctx context.Context, m *machine) error {
 // hang: relay alone, then beside the queue of an endpoint that hangs; and the
 // floor, which sets that queue aside as fast as the broker moves messages.
 func hang(ctx context.Context, m *machine, sync string, queued int) error {
-	const healthy = "--events 6000 --rate 200 --patience 3m"
+	queued = m.n(queued)
+	healthy := fmt.Sprintf("--events %d --rate 200 --patience 3m", m.n(6000))
 	beside := fmt.Sprintf("%s --queued %d --queued-as hang", healthy, queued)
 	aside := fmt.Sprintf("--events 200 --rate 200 --queued %d --queued-as hang --settle", queued)
 	return errors.Join(
@@ -65,7 +66,8 @@ func parkedMillion(ctx context.Context, m *machine) error {
 	if m.Short {
 		parked = 100_000
 	}
-	const rate, burst = "--events 15000 --rate 500", "--events 20000"
+	parked = m.n(parked)
+	rate, burst := fmt.Sprintf("--events %d --rate 500", m.n(15_000)), m.burstFlags()
 	o := options{side: sideRelay, sync: syncDefault}
 	alone := func(t *target) error {
 		return errors.Join(t.measure(ctx, sideAlone, rate), t.measure(ctx, sideBursty, burst))
@@ -136,8 +138,8 @@ func parkedGoals() []goal {
 func mixed(ctx context.Context, m *machine) error {
 	const sick = " --fail 0.1516 --hang 0.1516 --slow 0.1515 --refuse 0.1515 --limit 0.1515 --flap 0.1515"
 	return errors.Join(
-		m.as(ctx, sideAlone, options{side: sideRelay, sync: syncAlways}, "--events 3000 --rate 50 --endpoints 100 --patience 2m"),
-		m.one(ctx, sideRelay, syncAlways, "--events 33000 --rate 550 --endpoints 1100 --patience 2m"+sick))
+		m.as(ctx, sideAlone, options{side: sideRelay, sync: syncAlways}, fmt.Sprintf("--events %d --rate 50 --endpoints 100 --patience 2m", m.n(3000))),
+		m.one(ctx, sideRelay, syncAlways, fmt.Sprintf("--events %d --rate 550 --endpoints 1100 --patience 2m", m.n(33_000))+sick))
 }
 
 func mixedGoals() []goal {
@@ -154,7 +156,8 @@ func drain(ctx context.Context, m *machine) error {
 	if m.Short {
 		parked = 10_000
 	}
-	const rate = "--events 24000 --rate 200 --patience 3m"
+	parked = m.n(parked)
+	rate := fmt.Sprintf("--events %d --rate 200 --patience 3m", m.n(24_000))
 	o := options{side: sideRelay, sync: syncDefault}
 	return errors.Join(
 		m.as(ctx, sideAlone, o, rate),
