@@ -71,7 +71,7 @@ func (c *checker) faultsOf(at time.Time) string {
 
 // keptFromHearing finds why relay did not hear an answer that was given: a
 // fault of the cable between them, a process that stood still, or a machine
-// that had no time for anyone until the request timed out.
+// that had no time for anyone until the exchange had none left.
 func (c *checker) keptFromHearing(r *row) bool {
 	meanwhile := func(from, to time.Time) bool {
 		return from.Before(r.started.Add(r.took+clockSlack)) && to.Add(unheardWithin).After(r.started)
@@ -88,11 +88,16 @@ func (c *checker) keptFromHearing(r *row) bool {
 		switch {
 		case e.What == sayPaused && e.Worker == r.worker && meanwhile(e.At, e.until()):
 			return true
-		case e.What == sayLag && r.class == "timeout" && r.took >= requestTimeout && meanwhile(e.At.Add(-requestTimeout), e.At):
+		case e.What == sayLag && r.ranOut() && meanwhile(e.At.Add(-requestTimeout), e.At):
 			return true
 		}
 	}
 	return false
+}
+
+// ranOut: the exchange had no more time, of its own or of its claim.
+func (r *row) ranOut() bool {
+	return r.class == "timeout" && r.took >= requestTimeout || r.class == "canceled"
 }
 
 // until is when a pause ends; of other entries, when they are.
