@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go/bulkhead"
 	"golang.org/x/time/rate"
 
 	"github.com/relaywebhooks/relay"
@@ -23,7 +22,9 @@ type endpoint struct {
 	built    settings
 	parts    parts
 	throttle throttle
-	turns    turns
+	turns    turns         // of those that Do refused
+	line     turns         // of those that Refuses did
+	took     time.Duration // how long an attempt takes, smoothed; 0 before the first
 	inFlight int
 	lastUsed time.Time
 	gone     bool // forgotten; look it up again
@@ -32,9 +33,9 @@ type endpoint struct {
 // parts are the policies that keep state from call to call. A call keeps those
 // that it began with.
 type parts struct {
-	bulkhead bulkhead.Bulkhead[*call]
-	limiter  *rate.Limiter // nil: no limit
-	circuit  *circuit
+	slots   *slots
+	limiter *rate.Limiter // nil: no limit
+	circuit *circuit
 }
 
 // settings are what the parts were built from.
@@ -76,20 +77,24 @@ func (e *endpoint) enter(k *call) bool {
 	return true
 }
 
+func wanted(o *Options, ep relay.Endpoint) settings {
+	return settings{options: o, concurrency: o.concurrency(ep), rate: ep.Rate, burst: ep.Burst}
+}
+
 // build makes the parts that want differs in and keeps the others. It returns
 // the circuit that is no longer used, if there is one.
 func (e *endpoint) build(o *Options, ep relay.Endpoint) (retired *circuit) {
-	want := settings{options: o, concurrency: o.concurrency(ep), rate: ep.Rate, burst: ep.Burst}
+	want := wanted(o, ep)
 	if e.built == want {
 		return nil
 	}
 	was := e.built
 	e.built = want
 	if was.concurrency != want.concurrency {
-		e.parts.bulkhead = bulkhead.New[*call](uint(want.concurrency))
+		e.parts.slots = newSlots(want.concurrency)
 	}
 	if was.rate != want.rate || was.concurrency != want.concurrency {
-		e.turns.next = time.Time{} // turns were handed out at another pace
+		e.turns, e.line = turns{}, turns{} // they were handed out at another pace
 	}
 	e.parts.limiter = limiter(ep, e.parts.limiter)
 	if was.options == nil || was.options.Circuit != want.options.Circuit {
@@ -118,7 +123,7 @@ func (e *endpoint) leave(k *call) {
 	now := time.Now()
 	e.lastUsed = now
 	for _, a := range k.attempts {
-		e.turns.saw(a.Took)
+		e.saw(a.Took)
 	}
 	if len(k.attempts) == 0 {
 		return
@@ -136,13 +141,17 @@ func (e *endpoint) leave(k *call) {
 // circuit is not closed that is the reason, whatever else there is.
 func (e *endpoint) rest(now time.Time) (time.Duration, string) {
 	e.mu.Lock()
-	c, throttled := e.parts.circuit, e.throttle.until.Sub(now)
-	e.mu.Unlock()
-	if c == nil {
+	defer e.mu.Unlock()
+	return e.resting(now)
+}
+
+// resting is rest for a caller that holds e.mu.
+func (e *endpoint) resting(now time.Time) (time.Duration, string) {
+	if e.parts.circuit == nil {
 		return 0, "" // made a moment ago
 	}
-	rest, closed := c.rest()
-	rest = max(rest, throttled, 0)
+	rest, closed := e.parts.circuit.rest()
+	rest = max(rest, e.throttle.until.Sub(now), 0)
 	if closed {
 		return rest, Throttled
 	}
@@ -151,17 +160,31 @@ func (e *endpoint) rest(now time.Time) (time.Duration, string) {
 
 // turn returns when a refused call should come back: at least earliest, and
 // behind those that were refused before it.
-func (e *endpoint) turn(k *call, now time.Time, earliest time.Duration) time.Duration {
+func (e *endpoint) turn(now time.Time, earliest time.Duration) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	took := positive(e.turns.took, 100*time.Millisecond)
-	spacing := took / time.Duration(k.options.concurrency(k.settings))
-	if k.limiter != nil {
+	return e.turns.take(now, min(earliest, longestTurn), e.spacing(), random())
+}
+
+// spacing is how far apart refused calls are to come back. The caller holds
+// e.mu.
+func (e *endpoint) spacing() time.Duration {
+	spacing := positive(e.took, 100*time.Millisecond) / time.Duration(e.built.concurrency)
+	if e.parts.limiter != nil {
 		// A rate may be so low that its period is no Duration.
-		period := min(float64(time.Second)/k.settings.Rate, float64(longestTurn))
+		period := min(float64(time.Second)/e.built.rate, float64(longestTurn))
 		spacing = max(spacing, time.Duration(period))
 	}
-	return e.turns.take(now, min(earliest, longestTurn), spacing, random())
+	return spacing
+}
+
+// saw takes an attempt's duration into account. The caller holds e.mu.
+func (e *endpoint) saw(took time.Duration) {
+	took = min(max(took, time.Millisecond), time.Minute)
+	if e.took == 0 {
+		e.took = took
+	}
+	e.took += (took - e.took) / 8
 }
 
 // random is at least 0 and less than 1.

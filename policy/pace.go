@@ -63,10 +63,7 @@ func burst(ep relay.Endpoint) int {
 // turns hands out moments at which refused calls should come back, so that they
 // come one after the other and not all at once. It promises nothing: who comes
 // back may be refused again.
-type turns struct {
-	next time.Time
-	took time.Duration // how long an attempt takes, smoothed
-}
+type turns struct{ next time.Time }
 
 // longestQueue is how far ahead turns are handed out in order. Beyond it they
 // are drawn by lot.
@@ -76,7 +73,8 @@ const longestQueue = 5 * time.Minute
 const longestTurn = 24 * time.Hour
 
 // take returns how long to wait: at least earliest, and spacing after the one
-// before. The lot r is at least 0 and less than 1.
+// before. It is exact, because a turn that comes late costs an endpoint with a
+// low rate a part of it. The lot r is at least 0 and less than 1.
 func (t *turns) take(now time.Time, earliest, spacing time.Duration, r float64) time.Duration {
 	turn := now.Add(earliest)
 	if t.next.After(turn) {
@@ -87,14 +85,5 @@ func (t *turns) take(now time.Time, earliest, spacing time.Duration, r float64) 
 		return earliest + time.Duration(r*float64(longestQueue))
 	}
 	t.next = turn.Add(spacing)
-	return earliest + queued + time.Duration(r*float64(spacing))
-}
-
-// saw takes an attempt's duration into account.
-func (t *turns) saw(took time.Duration) {
-	took = min(max(took, time.Millisecond), time.Minute)
-	if t.took == 0 {
-		t.took = took
-	}
-	t.took += (took - t.took) / 8
+	return earliest + queued
 }

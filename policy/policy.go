@@ -3,14 +3,14 @@
 //
 // [Set.Do] runs one call through these policies, the outermost first:
 //
-//	redeliver(bulkhead(pace(quickRetry(circuit(timeout(send))))))
+//	redeliver(slots(pace(quickRetry(circuit(timeout(send))))))
 //
 // From left to right:
 //
 //   - redeliver refuses at once while the endpoint rests, and turns what the
 //     others came to into a verdict. Where a retry policy would sleep it says
 //     how long to wait: the waiting is JetStream's.
-//   - bulkhead bounds the calls at one endpoint at a time.
+//   - slots bounds the calls at one endpoint at a time.
 //   - pace holds the endpoint's rate.
 //   - quickRetry tries once more, at once, if a reused connection broke before
 //     a byte of the answer.
@@ -114,7 +114,7 @@ func (s *Set) Do(
 
 	_, err := failsafe.With[*call](
 		redeliver{k},
-		k.bulkhead,
+		slotted{k},
 		pace{k},
 		s.quick,
 		k.circuit,

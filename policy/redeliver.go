@@ -58,8 +58,8 @@ func (x *redeliverExecutor) PreExecute(policy.ExecutionInternal[*call]) *common.
 	if why == CircuitOpen {
 		return refusal(&undelivered{parked(rest)})
 	}
-	after := x.call.endpoint.turn(x.call, now, rest)
-	return refusal(&undelivered{deferred(why, "for "+rest.Round(time.Second).String(), after)})
+	after := x.call.endpoint.turn(now, rest)
+	return refusal(&undelivered{throttled(rest, after)})
 }
 
 // IsFailure judges the call as a whole. The attempts that were made decide, not
@@ -87,14 +87,14 @@ func (x *redeliverExecutor) OnFailure(
 func (k *call) refused(err error) relay.Verdict {
 	now := time.Now()
 	if p, ok := errors.AsType[*paced](err); ok {
-		return deferred(RateLimited, "", k.endpoint.turn(k, now, p.delay))
+		return deferred(RateLimited, "", k.endpoint.turn(now, p.delay))
 	}
 	switch {
 	case errors.Is(err, circuitbreaker.ErrOpen):
 		rest, _ := k.circuit.rest()
 		return parked(max(rest, probeWait))
 	case errors.Is(err, bulkhead.ErrFull):
-		return deferred(Busy, "", k.endpoint.turn(k, now, busyWait))
+		return deferred(Busy, "", k.endpoint.turn(now, busyWait))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return deferred(Stopping, "", stopWait)
 	}
@@ -115,6 +115,10 @@ func parked(rest time.Duration) relay.Verdict {
 	v := deferred(CircuitOpen, "next probe in "+rest.Round(time.Second).String(), rest)
 	v.Place = relay.Parked
 	return v
+}
+
+func throttled(rest, after time.Duration) relay.Verdict {
+	return deferred(Throttled, "for "+rest.Round(time.Second).String(), after)
 }
 
 func refusal(err error) *common.PolicyResult[*call] {

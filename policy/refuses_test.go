@@ -1,0 +1,85 @@
+package policy_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/policy"
+)
+
+// requireSame holds Refuses against Do, which is asked after it.
+func requireSame(t *testing.T, s *policy.Set, ep relay.Endpoint, reason string) relay.Verdict {
+	t.Helper()
+	v, refused := s.Refuses(ep)
+	send := answer(200)
+	if reason != "" {
+		send = never(t)
+	}
+	_, did := s.Do(t.Context(), ep, relay.Webhook{}, relay.Claim{}, send)
+	if reason == "" {
+		if refused || did.Action != relay.Delivered {
+			t.Fatalf("Refuses: %t, %+v; Do: %+v; want a delivery", refused, v, did)
+		}
+		return did
+	}
+	if !refused || v.Action != relay.Defer || v.Place != did.Place || !strings.HasPrefix(v.Reason, reason) || v.Reason != did.Reason || v.After <= 0 {
+		t.Fatalf("Refuses: %t, %+v; Do: %+v; want a deferral because %q", refused, v, did, reason)
+	}
+	return v
+}
+
+func TestRefusesWhatDoRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := policy.New(exact)
+		requireSame(t, s, orders, "")
+
+		fail(t, s, 5)
+		if v := requireSame(t, s, orders, policy.CircuitOpen); v.After != 30*time.Second || v.Place != relay.Parked {
+			t.Errorf("%+v", v)
+		}
+		time.Sleep(30 * time.Second)
+		if v, refused := s.Refuses(orders); refused {
+			t.Errorf("a probe is due: %+v", v)
+		}
+		requireCircuits(t, s, 1, 0) // it took no probe
+		answers := make(chan send)
+		go do(t, s, until(answers))
+		synctest.Wait()
+		requireSame(t, s, orders, policy.CircuitOpen)
+		answers <- answer(200)
+		synctest.Wait()
+		requireSame(t, s, orders, "")
+
+		do(t, s, answer(429, "7"))
+		requireSame(t, s, orders, policy.Throttled)
+		time.Sleep(7 * time.Second)
+		requireSame(t, s, orders, "")
+
+		limited := orders
+		limited.Key, limited.Rate, limited.Burst = "limited", 2, 1
+		for range 10 {
+			requireSame(t, s, limited, "") // asking took no token
+			v := requireSame(t, s, limited, policy.RateLimited)
+			if v.After < 500*time.Millisecond {
+				t.Errorf("%+v", v)
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+
+		narrow := orders
+		narrow.Key, narrow.Concurrency = "narrow", 2
+		for range 2 {
+			requireSame(t, s, narrow, "")
+			go s.Do(t.Context(), narrow, relay.Webhook{}, relay.Claim{}, until(answers))
+			synctest.Wait()
+		}
+		requireSame(t, s, narrow, policy.Busy)
+		answers <- answer(200)
+		answers <- answer(200)
+		synctest.Wait()
+		requireSame(t, s, narrow, "")
+	})
+}
