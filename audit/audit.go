@@ -19,9 +19,9 @@
 // # When a row is locked
 //
 // Somebody who repairs a row by hand and does not commit holds up that row's
-// calls only: after half a second (lock_timeout, see [Pool]) they are set aside
-// and tried again until the lock is gone, and all others go on. A lock on a
-// whole table holds up everyone until it is gone.
+// calls only: after half a second (lock_timeout, if the database URL does not
+// say otherwise) they are set aside and tried again until the lock is gone, and
+// all others go on. A lock on a whole table holds up everyone until it is gone.
 package audit
 
 import (

@@ -11,8 +11,9 @@ import (
 	"github.com/relaywebhooks/relay"
 )
 
-// errAgain asks for a batch to be repeated at once.
-var errAgain = errors.New("an idempotency key changed hands")
+// errAgain asks for a batch to be repeated: an idempotency key changed hands,
+// or a table is locked for a moment.
+var errAgain = errors.New("overtaken")
 
 // sameEvent joins the keys i with their rows w. It is written with inequalities
 // because they leave the planner nothing but a look-up by key for each event.

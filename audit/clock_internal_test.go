@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,9 +19,14 @@ func TestClockIsWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		l := &Log{o: Options{Logger: zerolog.New(&out)}}
+		var mu sync.Mutex
 		answer, away := time.Second, error(nil)
 		ctx, stop := context.WithCancel(t.Context())
-		go l.watchClock(ctx, func(context.Context) (time.Duration, error) { return answer, away })
+		go l.watchClock(ctx, func(context.Context) (time.Duration, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return answer, away
+		})
 		steps := []struct {
 			after  time.Duration
 			skew   time.Duration
@@ -36,7 +42,9 @@ func TestClockIsWatched(t *testing.T) {
 			{time.Minute, -61 * time.Second, nil, -61 * time.Second, 2},
 		}
 		for i, step := range steps {
+			mu.Lock()
 			answer, away = step.skew, step.err
+			mu.Unlock()
 			time.Sleep(step.after) // in a bubble
 			synctest.Wait()
 			if got, ok := l.Skew(); got != step.want || !ok {

@@ -261,6 +261,7 @@ func TestJudge(t *testing.T) {
 		{&pgconn.PgError{Code: "57014"}, away},
 		{&pgconn.PgError{Code: "58030"}, away},
 		{&pgconn.PgError{Code: "42703"}, away},
+		{&pgconn.PgError{Code: "55P03"}, locked},
 		{&pgconn.PgError{Code: "23514"}, noPartition},
 		{&pgconn.PgError{Code: "42P01"}, noPartition},
 		{&pgconn.PgError{Code: "23514", ConstraintName: "webhooks_status"}, refused},

@@ -20,6 +20,10 @@ const (
 	endpoints                 // the rows of endpoints, which records count in
 )
 
+// tablePatience is how long a lock on a whole table is waited for before that
+// is a failure: relay takes such locks itself when it drops a day.
+const tablePatience = 5 * time.Second
+
 // selectTableLock asks whether somebody has, or waits for, a lock on a table
 // that keeps writers out: who waits for one keeps out those that come after.
 const selectTableLock = `
@@ -132,7 +136,7 @@ func (c *committer[T, R]) passable(work context.Context, batch []*call[T, R]) []
 
 // sift sets aside the calls of a batch for which it waited in vain, and returns
 // the others: all of them if it cannot tell which these are. An error means
-// that the whole batch has to wait.
+// that the whole batch has to wait; errAgain, that nothing is wrong so far.
 func (c *committer[T, R]) sift(work context.Context, batch []*call[T, R], err error) ([]*call[T, R], error) {
 	ctx, cancel := context.WithTimeout(work, writeTimeout)
 	defer cancel()
@@ -140,6 +144,9 @@ func (c *committer[T, R]) sift(work context.Context, batch []*call[T, R], err er
 		found, e := c.locked(ctx, batch, of)
 		if e != nil {
 			return nil, e
+		}
+		if of == tables && len(found) > 0 && time.Since(c.began) < tablePatience {
+			return nil, errAgain
 		}
 		if of == tables && len(found) > 0 {
 			return nil, fmt.Errorf("another session has locked a whole table of relay's: %w", err)

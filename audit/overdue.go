@@ -14,7 +14,7 @@ const selectOverdue = `
 SELECT accepted_at, seq, generation, endpoint_key, webhook_id, wake_at
 FROM relay.webhooks
 WHERE wake_at IS NOT NULL AND wake_at < now() - $1::bigint * interval '1 microsecond' AND status = 'pending'
-    AND wake_at >= $2 AND (wake_at, accepted_at, seq) > ($2::timestamptz, $3::timestamptz, $4::bigint)
+    AND (wake_at, accepted_at, seq) > ($2::timestamptz, $3::timestamptz, $4::bigint)
 ORDER BY wake_at, accepted_at, seq
 LIMIT $5`
 

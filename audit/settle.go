@@ -95,11 +95,9 @@ func (c *committer[T, R]) settle(work context.Context, batch []*call[T, R]) {
 			}
 		case noPartition:
 			err = c.log.ensureDay(work, day(batch[0].key))
-		case overtaken:
-			err = nil
-		case away:
+		case overtaken, away:
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, errAgain) {
 			c.log.health.failed(c.name, err, &c.log.o.Logger)
 		}
 		if !pause(work, wait) {
