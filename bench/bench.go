@@ -5,7 +5,7 @@
 //	bench.go     the run: this file
 //	kinds.go     how endpoints behave, and which event goes to which
 //	publish.go   the load
-//	receiver.go  the endpoints
+//	receiver.go  the endpoints; conn.go is their HTTP
 //	usage.go     the CPU time and memory of what is measured
 //	report.go    the figures; text.go and plot.go show them
 //

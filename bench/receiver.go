@@ -2,12 +2,13 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -28,9 +29,11 @@ type receiver struct {
 	strange   atomic.Int64 // requests that belong to no event of this run
 	healed    atomic.Bool  // what was queued first is healthy from now on
 
-	server *http.Server
-	ended  chan struct{}
-	url    string
+	listener net.Listener
+	serving  sync.WaitGroup
+	mu       sync.Mutex
+	conns    map[net.Conn]struct{}
+	url      string
 }
 
 // seen is what is known about one event. Times are nanoseconds since the run
@@ -44,36 +47,81 @@ type seen struct {
 
 // startReceiver listens and serves until stop is called.
 func startReceiver(ctx context.Context, o Options, events []event) (*receiver, error) {
-	r := &receiver{o: o, began: time.Now(), events: events, seen: make([]seen, len(events)), ended: make(chan struct{})}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Listen)
-	if err != nil {
+	r := &receiver{
+		o: o, began: time.Now(), events: events, seen: make([]seen, len(events)),
+		conns: map[net.Conn]struct{}{},
+	}
+	var err error
+	if r.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", o.Listen); err != nil {
 		return nil, fmt.Errorf("bench: start the receiver: %w", err)
 	}
-	r.url = "http://" + l.Addr().String()
-	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
-	go func() {
-		defer close(r.ended)
-		_ = r.server.Serve(l) // until stop closes it
-	}()
+	r.url = "http://" + r.listener.Addr().String()
+	r.serving.Go(r.accept)
 	return r, nil
 }
 
+// accept takes connections until the listener is closed.
+func (r *receiver) accept() {
+	for {
+		c, err := r.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue // a peer that has left already, or too many files: the next may do
+		}
+		r.serving.Go(func() {
+			defer c.Close()
+			if !r.add(c) {
+				return
+			}
+			defer r.remove(c)
+			r.serve(c)
+		})
+	}
+}
+
+// add keeps a connection for stop to close; false means that it is too late.
+func (r *receiver) add(c net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conns == nil {
+		return false
+	}
+	r.conns[c] = struct{}{}
+	return true
+}
+
+func (r *receiver) remove(c net.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.conns, c)
+}
+
+// stop closes the listener and all connections, and waits for those who served
+// them.
 func (r *receiver) stop() {
-	_ = r.server.Close()
-	<-r.ended
+	_ = r.listener.Close()
+	r.mu.Lock()
+	for c := range r.conns {
+		_ = c.Close()
+	}
+	r.conns = nil
+	r.mu.Unlock()
+	r.serving.Wait()
 }
 
 // since is the time of the run, never 0.
 func (r *receiver) since() int64 { return max(1, int64(time.Since(r.began))) }
 
-// ServeHTTP notes a request and answers as the event's kind says.
-func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+// take notes a request and says which event it is of, with which status to
+// answer it, and after how long; less than 0 is never.
+func (r *receiver) take(path, query string) (index, status int, delay time.Duration) {
 	now := r.since()
-	index, err := strconv.Atoi(req.URL.RawQuery)
-	if err != nil || index < 0 || index >= len(r.events) || !strings.HasSuffix(req.URL.Path, r.o.run) {
+	index, err := strconv.Atoi(query)
+	if err != nil || index < 0 || index >= len(r.events) || !strings.HasSuffix(path, r.o.run) {
 		r.strange.Add(1)
-		w.WriteHeader(http.StatusGone) // of an earlier run: it shall not come again
-		return
+		return 0, http.StatusGone, 0 // of an earlier run: it shall not come again
 	}
 	e, s := &r.events[index], &r.seen[index]
 	r.requests.Add(1)
@@ -83,22 +131,17 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	s.arrived.CompareAndSwap(0, now)
 	switch r.now(e, now) {
-	default: // 200
-	case Slow:
-		wait(req.Context(), r.o.Slow)
 	case Fail:
-		w.WriteHeader(http.StatusInternalServerError)
-		return
+		return index, http.StatusInternalServerError, 0
 	case Limit:
-		w.Header().Set("Retry-After", "1")
-		w.WriteHeader(http.StatusTooManyRequests)
-		return
+		return index, http.StatusTooManyRequests, 0
 	case Hang:
-		_, _ = io.Copy(io.Discard, req.Body) // only then the server notices that the client has left
-		<-req.Context().Done()
-		return
+		return index, 0, -1
+	case Slow:
+		return index, http.StatusOK, r.o.Slow
+	case Healthy, Flap, Refuse:
 	}
-	r.well(e, s)
+	return index, http.StatusOK, 0
 }
 
 // now is how the endpoint of an event behaves at this time of the run.
@@ -114,9 +157,10 @@ func (r *receiver) now(e *event, at int64) Kind {
 	return e.kind
 }
 
-// well counts an event that is answered 200 as soon as the handler returns.
-func (r *receiver) well(e *event, s *seen) {
-	if !s.answered.CompareAndSwap(0, r.since()) {
+// well counts an event that is answered 200 now.
+func (r *receiver) well(index int) {
+	e := &r.events[index]
+	if !r.seen[index].answered.CompareAndSwap(0, r.since()) {
 		return
 	}
 	r.delivered.Add(1)
