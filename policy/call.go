@@ -25,6 +25,7 @@ type call struct {
 	endpoint *endpoint
 	parts           // what the endpoint was built of when the call began
 	began    uint64 // the throttle's era then
+	flight   flight
 
 	attempts []relay.Attempt
 	latest   judgement // of the last of them

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/relaywebhooks/relay"
 )
 
@@ -16,6 +14,8 @@ import (
 type endpoint struct {
 	key, name string
 	gauge     *gauge
+	flights   *flights
+	load      load // in flights, guarded by its lock
 
 	mu       sync.Mutex
 	url      string // without its query
@@ -34,7 +34,7 @@ type endpoint struct {
 // that it began with.
 type parts struct {
 	slots   *slots
-	limiter *rate.Limiter // nil: no limit
+	pacer   *pacer // nil: no limit
 	circuit *circuit
 }
 
@@ -46,11 +46,12 @@ type settings struct {
 	burst       int
 }
 
-func newEndpoint(ep relay.Endpoint, g *gauge) *endpoint {
+func newEndpoint(ep relay.Endpoint, s *Set) *endpoint {
 	return &endpoint{
-		key:   strings.Clone(ep.Key), // not the message that it was cut from
-		name:  strings.Clone(ep.Name),
-		gauge: g,
+		key:     strings.Clone(ep.Key), // not the message that it was cut from
+		name:    strings.Clone(ep.Name),
+		gauge:   &s.gauge,
+		flights: &s.flights,
 	}
 }
 
@@ -96,7 +97,7 @@ func (e *endpoint) build(o *Options, ep relay.Endpoint) (retired *circuit) {
 	if was.rate != want.rate || was.concurrency != want.concurrency {
 		e.turns, e.line = turns{}, turns{} // they were handed out at another pace
 	}
-	e.parts.limiter = limiter(ep, e.parts.limiter)
+	e.parts.pacer = newPacer(ep, e.parts.pacer)
 	if was.options == nil || was.options.Circuit != want.options.Circuit {
 		retired = e.parts.circuit
 		e.parts.circuit = newCircuit(&want.options.Circuit, e)
@@ -125,6 +126,7 @@ func (e *endpoint) leave(k *call) {
 	for _, a := range k.attempts {
 		e.saw(a.Took)
 	}
+	e.flights.end(&k.flight, e.took, len(k.attempts) > 0)
 	if len(k.attempts) == 0 {
 		return
 	}
@@ -170,7 +172,7 @@ func (e *endpoint) turn(now time.Time, earliest time.Duration) time.Duration {
 // e.mu.
 func (e *endpoint) spacing() time.Duration {
 	spacing := positive(e.took, 100*time.Millisecond) / time.Duration(e.built.concurrency)
-	if e.parts.limiter != nil {
+	if e.parts.pacer != nil {
 		// A rate may be so low that its period is no Duration.
 		period := min(float64(time.Second)/e.built.rate, float64(longestTurn))
 		spacing = max(spacing, time.Duration(period))

@@ -45,6 +45,14 @@ type Options struct {
 	// endpoints that do not say. Defaults to 32.
 	Concurrency int
 
+	// SlowCalls is how many calls may be in flight to slow endpoints and to
+	// those that have not completed a call yet. An endpoint is slow while its
+	// calls take longer than 250 ms, smoothed, or one of them has been in
+	// flight for longer. From half of SlowCalls on, the slow endpoints share
+	// that half equally, and each of them may have one call in any case; once
+	// all are used up, only quick endpoints are called. Defaults to 1024.
+	SlowCalls int
+
 	// Idle is how long an endpoint that nobody calls is remembered. One whose
 	// circuit is not closed is remembered six times as long. Defaults to 10
 	// minutes.
@@ -104,6 +112,7 @@ func (o Options) Validate() error {
 	check(o.MaxThrottle >= 0, "max throttle", o.MaxThrottle, "0 or more")
 	check(o.Timeout >= 0, "timeout", o.Timeout, "0 or more")
 	check(o.Concurrency >= 0, "concurrency", o.Concurrency, "0 or more")
+	check(o.SlowCalls >= 0, "slow calls", o.SlowCalls, "0 or more")
 	check(o.Idle >= 0, "idle", o.Idle, "0 or more")
 	c := o.Circuit
 	check(c.Failures >= 0, "circuit failures", c.Failures, "0 or more")
@@ -126,6 +135,7 @@ func (o Options) withDefaults() Options {
 	o.MaxThrottle = positive(o.MaxThrottle, 5*time.Minute)
 	o.Timeout = positive(o.Timeout, 30*time.Second)
 	o.Concurrency = positive(o.Concurrency, 32)
+	o.SlowCalls = positive(o.SlowCalls, 1024)
 	o.Idle = positive(o.Idle, 10*time.Minute)
 	o.Circuit.Failures = positive(o.Circuit.Failures, 5)
 	o.Circuit.Executions = max(positive(o.Circuit.Executions, 10), o.Circuit.Failures)

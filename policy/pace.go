@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"context"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go"
@@ -11,8 +13,10 @@ import (
 	"github.com/relaywebhooks/relay"
 )
 
-// pace is the policy that holds an endpoint's rate. It never waits: it says how
-// long the wait would be.
+// pace is the policy that holds an endpoint's rate. It refuses a call that
+// comes too early and says how much. Only the last moments before a token it
+// lets a few calls wait for it: deferred calls come back a little late, each by
+// another time, and a token that nobody waits for is lost to a low rate.
 type pace struct{ call *call }
 
 // paced is the error of a call that came too early.
@@ -27,31 +31,49 @@ func (p pace) ToExecutor(*call) any { return p }
 func (p pace) Apply(
 	inner func(failsafe.Execution[*call]) *common.PolicyResult[*call],
 ) func(failsafe.Execution[*call]) *common.PolicyResult[*call] {
-	if p.call.limiter == nil {
+	pacer := p.call.pacer
+	if pacer == nil {
 		return inner
 	}
 	return func(exec failsafe.Execution[*call]) *common.PolicyResult[*call] {
-		now := time.Now()
-		token := p.call.limiter.ReserveN(now, 1)
-		if delay := token.DelayFrom(now); delay > 0 {
-			token.CancelAt(now)
+		delay, taken := pacer.take()
+		if !taken {
 			return refusal(&paced{delay})
+		}
+		if delay > 0 {
+			if err := pacer.wait(exec.Context(), delay); err != nil {
+				return refusal(err) // relay is stopping; the token is lost
+			}
 		}
 		return inner(exec)
 	}
 }
 
-// limiter returns the limiter for an endpoint's rate, nil if it has none; old
-// is adjusted and keeps its tokens.
-func limiter(ep relay.Endpoint, old *rate.Limiter) *rate.Limiter {
+// pacer keeps an endpoint's tokens. It gives none out that has to be given
+// back, because x/time/rate takes back less than it gave when another one has
+// come in between.
+type pacer struct {
+	mu      sync.Mutex
+	limiter *rate.Limiter
+	waiting int
+}
+
+// maxPaced is how many calls may wait for a token of one endpoint.
+const maxPaced = 4
+
+// newPacer returns the pacer for an endpoint's rate, nil if it has none; old is
+// adjusted and keeps its tokens.
+func newPacer(ep relay.Endpoint, old *pacer) *pacer {
 	if !(ep.Rate > 0) || math.IsInf(ep.Rate, 1) {
 		return nil
 	}
 	if old == nil {
-		return rate.NewLimiter(rate.Limit(ep.Rate), burst(ep))
+		return &pacer{limiter: rate.NewLimiter(rate.Limit(ep.Rate), burst(ep))}
 	}
-	old.SetLimit(rate.Limit(ep.Rate))
-	old.SetBurst(burst(ep))
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	old.limiter.SetLimit(rate.Limit(ep.Rate))
+	old.limiter.SetBurst(burst(ep))
 	return old
 }
 
@@ -60,30 +82,54 @@ func burst(ep relay.Endpoint) int {
 	return positive(ep.Burst, int(min(max(math.Ceil(ep.Rate), 1), math.MaxInt32)))
 }
 
-// turns hands out moments at which refused calls should come back, so that they
-// come one after the other and not all at once. It promises nothing: who comes
-// back may be refused again.
-type turns struct{ next time.Time }
-
-// longestQueue is how far ahead turns are handed out in order. Beyond it they
-// are drawn by lot.
-const longestQueue = 5 * time.Minute
-
-// longestTurn bounds a deferral, whatever the rate.
-const longestTurn = 24 * time.Hour
-
-// take returns how long to wait: at least earliest, and spacing after the one
-// before. It is exact, because a turn that comes late costs an endpoint with a
-// low rate a part of it. The lot r is at least 0 and less than 1.
-func (t *turns) take(now time.Time, earliest, spacing time.Duration, r float64) time.Duration {
-	turn := now.Add(earliest)
-	if t.next.After(turn) {
-		turn = t.next
+// take takes a token that may be used after delay, for which the caller then
+// has to wait. If it takes none, the next one comes after delay.
+func (p *pacer) take() (delay time.Duration, taken bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	delay = p.tokenIn(now)
+	if !p.soon(delay) {
+		return delay, false
 	}
-	queued := turn.Sub(now) - earliest
-	if queued+spacing > longestQueue {
-		return earliest + time.Duration(r*float64(longestQueue))
+	p.limiter.ReserveN(now, 1)
+	if delay > 0 {
+		p.waiting++
 	}
-	t.next = turn.Add(spacing)
-	return earliest + queued
+	return delay, true
+}
+
+func (p *pacer) wait(ctx context.Context, delay time.Duration) error {
+	defer func() {
+		p.mu.Lock()
+		p.waiting--
+		p.mu.Unlock()
+	}()
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// look is take without taking.
+func (p *pacer) look(now time.Time) (delay time.Duration, free bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delay = p.tokenIn(now)
+	return delay, p.soon(delay)
+}
+
+func (p *pacer) soon(delay time.Duration) bool {
+	return delay == 0 || delay <= patience && p.waiting < maxPaced
+}
+
+// tokenIn returns how long it takes until there is a token.
+func (p *pacer) tokenIn(now time.Time) time.Duration {
+	missing := max(1-p.limiter.TokensAt(now), 0)
+	// At the lowest rates that takes longer than a Duration holds.
+	return time.Duration(min(missing/float64(p.limiter.Limit())*float64(time.Second), float64(longestTurn)))
 }

@@ -47,6 +47,7 @@ type Set struct {
 	options atomic.Pointer[Options] // never nil, defaults filled in
 	quick   retrypolicy.RetryPolicy[*call]
 	gauge   gauge
+	flights flights
 
 	mu        sync.RWMutex
 	endpoints map[string]*endpoint // by key
@@ -155,7 +156,7 @@ func (s *Set) add(ep relay.Endpoint) *endpoint {
 	defer s.mu.Unlock()
 	e := s.endpoints[ep.Key]
 	if e == nil {
-		e = newEndpoint(ep, &s.gauge)
+		e = newEndpoint(ep, s)
 		s.endpoints[e.key] = e
 	}
 	return e
@@ -181,3 +182,7 @@ func (s *Set) Rest(endpointKey string) time.Duration {
 func (s *Set) Circuits() (open, halfOpen int) {
 	return int(s.gauge.open.Load()), int(s.gauge.halfOpen.Load())
 }
+
+// Slow counts the endpoints that are slow and have calls in flight now, and
+// these calls; see [Options.SlowCalls].
+func (s *Set) Slow() (endpoints, calls int) { return s.flights.slow(time.Now()) }

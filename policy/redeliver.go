@@ -89,6 +89,9 @@ func (k *call) refused(err error) relay.Verdict {
 	if p, ok := errors.AsType[*paced](err); ok {
 		return deferred(RateLimited, "", k.endpoint.turn(now, p.delay))
 	}
+	if full, ok := errors.AsType[*crowded](err); ok {
+		return deferred(Busy, full.Error(), k.endpoint.turn(now, slowWait))
+	}
 	switch {
 	case errors.Is(err, circuitbreaker.ErrOpen):
 		rest, _ := k.circuit.rest()
@@ -103,6 +106,10 @@ func (k *call) refused(err error) relay.Verdict {
 
 // busyWait is the shortest deferral when all slots are taken.
 const busyWait = 50 * time.Millisecond
+
+// slowWait is the shortest deferral of a call for which the slow endpoints
+// leave no room.
+const slowWait = time.Second
 
 func deferred(reason, detail string, after time.Duration) relay.Verdict {
 	if detail != "" {

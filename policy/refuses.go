@@ -3,8 +3,6 @@ package policy
 import (
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/relaywebhooks/relay"
 )
 
@@ -25,10 +23,14 @@ func (s *Set) Refuses(ep relay.Endpoint) (relay.Verdict, bool) {
 	s.mu.RLock()
 	e := s.endpoints[ep.Key]
 	s.mu.RUnlock()
-	if e == nil {
-		return relay.Verdict{}, false
+	o, now := s.options.Load(), time.Now()
+	if e != nil {
+		return e.refuses(wanted(o, ep), now)
 	}
-	return e.refuses(wanted(s.options.Load(), ep), time.Now())
+	if _, noRoom := s.flights.look(nil, nil, o.SlowCalls, now); noRoom != nil {
+		return deferred(Busy, noRoom.Error(), slowWait+time.Duration(random()*float64(slowWait))), true
+	}
+	return relay.Verdict{}, false
 }
 
 // refuses answers for one endpoint. With other settings than the last call's
@@ -45,11 +47,17 @@ func (e *endpoint) refuses(want settings, now time.Time) (relay.Verdict, bool) {
 		}
 		return throttled(rest, e.estimate(now, rest)), true
 	}
-	if e.parts.slots.full() {
+	full, noRoom := e.flights.look(&e.load, e.parts.slots, want.options.SlowCalls, now)
+	switch {
+	case full:
 		return deferred(Busy, "", e.estimate(now, busyWait)), true
+	case noRoom != nil:
+		return deferred(Busy, noRoom.Error(), e.estimate(now, slowWait)), true
+	case e.parts.pacer == nil:
+		return relay.Verdict{}, false
 	}
-	if wait := tokenIn(e.parts.limiter, now); wait > 0 {
-		return deferred(RateLimited, "", e.estimate(now, wait)), true
+	if delay, free := e.parts.pacer.look(now); !free {
+		return deferred(RateLimited, "", e.estimate(now, delay)), true
 	}
 	return relay.Verdict{}, false
 }
@@ -57,14 +65,4 @@ func (e *endpoint) refuses(want settings, now time.Time) (relay.Verdict, bool) {
 // estimate is turn for those that Refuses refused. The caller holds e.mu.
 func (e *endpoint) estimate(now time.Time, earliest time.Duration) time.Duration {
 	return e.line.take(now, min(earliest, longestTurn), e.spacing(), random())
-}
-
-// tokenIn returns how long it takes until a limiter has a token. It takes none.
-func tokenIn(l *rate.Limiter, now time.Time) time.Duration {
-	if l == nil {
-		return 0
-	}
-	missing := max(1-l.TokensAt(now), 0)
-	// At the lowest rates that takes longer than a Duration holds.
-	return time.Duration(min(missing/float64(l.Limit())*float64(time.Second), float64(longestTurn)))
 }

@@ -76,6 +76,10 @@ func TestRefusesWhatDoRefuses(t *testing.T) {
 			go s.Do(t.Context(), narrow, relay.Webhook{}, relay.Claim{}, until(answers))
 			synctest.Wait()
 		}
+		if v, refused := s.Refuses(narrow); refused {
+			t.Errorf("a slot is about to come free: %+v", v)
+		}
+		time.Sleep(101 * time.Millisecond)
 		requireSame(t, s, narrow, policy.Busy)
 		answers <- answer(200)
 		answers <- answer(200)

@@ -82,6 +82,7 @@ type PolicyConfig struct {
 	MaxRetryAfter time.Duration   `koanf:"max_retry_after" min:"1s" max:"720h"`
 	SuccessCodes  codeRanges      `koanf:"success_codes"`
 	Concurrency   int             `koanf:"concurrency" min:"1" max:"10000"`
+	SlowCalls     int             `koanf:"slow_calls" min:"1" max:"100000"`
 	Rate          float64         `koanf:"rate" min:"0"`
 	Burst         int             `koanf:"burst" min:"0"`
 	Circuit       CircuitConfig   `koanf:"circuit"`
@@ -166,6 +167,7 @@ func Default() Config {
 			MaxRetryAfter: day,
 			SuccessCodes:  codeRanges{{From: 200, To: 299}},
 			Concurrency:   32,
+			SlowCalls:     1024,
 			Circuit:       CircuitConfig{Failures: 5, Executions: 10, Delay: 30 * time.Second, Probes: 1},
 		},
 		Delivery: DeliveryConfig{

@@ -47,7 +47,7 @@ func (c Config) policyOptions() policy.Options {
 	return policy.Options{
 		MaxAttempts: p.MaxAttempts, Schedule: p.Schedule, Jitter: jitter,
 		MaxBackoff: p.MaxBackoff, MaxRetryAfter: p.MaxRetryAfter,
-		Timeout: c.Delivery.Timeout, Concurrency: p.Concurrency,
+		Timeout: c.Delivery.Timeout, Concurrency: p.Concurrency, SlowCalls: p.SlowCalls,
 		Circuit: policy.CircuitOptions{
 			Failures: p.Circuit.Failures, Executions: p.Circuit.Executions,
 			Delay: p.Circuit.Delay, MaxDelay: p.Circuit.MaxDelay, Probes: p.Circuit.Probes,
