@@ -196,7 +196,7 @@ func TestTheReceiverSpeaksHTTP(t *testing.T) {
 	client.Timeout = 0
 	for range 2 { // the second is a duplicate
 		resp, err := client.Post(events[1].url(o.run, 1, r.url, ""), "text/plain", nil)
-		if err != nil || resp.StatusCode != 200 || resp.Body.Close() != nil {
+		if err != nil || resp.StatusCode != http.StatusOK || resp.Body.Close() != nil {
 			t.Fatalf("a patient client: %v, %v", resp, err)
 		}
 	}

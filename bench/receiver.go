@@ -71,7 +71,7 @@ func (r *receiver) accept() {
 			continue // a peer that has left already, or too many files: the next may do
 		}
 		r.serving.Go(func() {
-			defer c.Close()
+			defer c.Close() //nolint:errcheck // whoever is at the other end has closed it, or will see it
 			if !r.add(c) {
 				return
 			}

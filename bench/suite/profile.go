@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
 // profiles takes CPU profiles of relay and of the floor while they work off a
@@ -24,44 +23,69 @@ func profiles(ctx context.Context, m *machine) error {
 	return failed
 }
 
-// profile measures a burst that lasts longer than the profile.
+// profile measures a burst, and takes one profile after the other until it is
+// over.
 func (t *target) profile(ctx context.Context) error {
+	var taken []string
+	base := filepath.Join(t.m.Results, "profile-"+t.o.side+"-"+t.o.sync)
+	if err := os.MkdirAll(t.m.Results, 0o755); err != nil { //nolint:gosec // figures for everyone
+		return err
+	}
 	loading := make(chan error, 1)
-	go func() { loading <- t.measure(ctx, t.o.side, fmt.Sprintf("--events %d", t.m.n(40_000))) }()
-	for held := 0; held <= t.m.n(5000); { // the warm-up is over when the queue is long
-		var err error
-		if held, err = t.held(ctx); err != nil {
-			return err
+	go func() { loading <- t.measure(ctx, t.o.side, fmt.Sprintf("--events %d", t.m.n(60_000))) }()
+	for over := false; !over; {
+		raw, err := get(ctx, "http://"+t.address()+"/debug/pprof/profile?seconds=3")
+		if err != nil {
+			return errors.Join(err, <-loading)
 		}
+		name := fmt.Sprintf("%s-%d.pb.gz", base, len(taken))
+		if err := os.WriteFile(name, raw, 0o644); err != nil { //nolint:gosec // figures for everyone
+			return errors.Join(err, <-loading)
+		}
+		taken = append(taken, name)
 		select {
 		case err := <-loading:
-			return errors.Join(errors.New("the burst was over before the profile began"), err)
-		case <-time.After(20 * time.Millisecond):
+			if err != nil {
+				return err
+			}
+			over = true
+		default:
 		}
 	}
-	raw, err := get(ctx, "http://"+t.address()+"/debug/pprof/profile?seconds=5")
-	if err = errors.Join(err, <-loading); err != nil {
-		return err
-	}
-	name := filepath.Join(t.m.Results, "profile-"+t.o.side+"-"+t.o.sync)
-	if err := os.WriteFile(name+".pb.gz", raw, 0o644); err != nil { //nolint:gosec // figures for everyone
-		return err
-	}
+	return top(ctx, base+".txt", taken)
+}
+
+// top writes down the top entries of several profiles together.
+func top(ctx context.Context, file string, taken []string) error {
 	var text []byte
 	for _, order := range []string{"-flat", "-cum"} {
-		top, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", order, "-nodecount=30", name+".pb.gz").Output()
+		args := append([]string{"tool", "pprof", "-top", order, "-nodecount=40"}, taken...)
+		out, err := exec.CommandContext(ctx, "go", args...).Output()
 		if err != nil {
 			return fmt.Errorf("go tool pprof: %w", err)
 		}
-		text = append(append(text, withoutHead(string(top))...), '\n')
+		text = append(append(text, legible(string(out))...), '\n')
 	}
-	return os.WriteFile(name+".txt", text, 0o644) //nolint:gosec // figures for everyone
+	return os.WriteFile(file, text, 0o644) //nolint:gosec // figures for everyone
 }
 
-// withoutHead leaves out the lines that name files and builds.
-func withoutHead(top string) string {
+// legible leaves out the lines that name files and builds, and what stands in
+// brackets: the types that a generic function was made for.
+func legible(top string) string {
 	if i := strings.Index(top, "Duration:"); i >= 0 {
-		return top[i:]
+		top = top[i:]
 	}
-	return top
+	var b strings.Builder
+	depth := 0
+	for _, c := range top {
+		switch {
+		case c == '[':
+			depth++
+		case c == ']':
+			depth--
+		case depth == 0:
+			b.WriteRune(c)
+		}
+	}
+	return b.String()
 }
