@@ -162,7 +162,7 @@ func TestAQueueThatHealsIsWaitedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if queued := report.Kinds[0]; !queued.Queued || queued.Delivered != 3 || report.RecoveryEnded < report.RecoveryBegan {
+	if queued := report.Kinds[0]; !queued.Queued || queued.Delivered != 3 || report.RecoveryBegan <= 0 || report.RecoveryEnded < report.RecoveryBegan {
 		t.Errorf("queued first: %+v, recovered from %v to %v", queued, report.RecoveryBegan, report.RecoveryEnded)
 	}
 }

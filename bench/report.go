@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -55,6 +56,9 @@ type KindReport struct {
 	Latency    Latency `json:"latency"`
 	// Settled are the latencies of what was published after the first request.
 	Settled Latency `json:"settled"`
+	// Meanwhile are the latencies of what was published while the events that
+	// were queued first were being delivered.
+	Meanwhile Latency `json:"meanwhile"`
 }
 
 // Latency are percentiles in milliseconds.
@@ -143,26 +147,24 @@ func (r *run) figures() {
 	for i := range r.seen {
 		rep.Duplicates += int(r.seen[i].again.Load())
 	}
-	rep.RecoveryBegan, rep.RecoveryEnded = r.recovery()
+	if began, ended := r.recovery(); began != 0 {
+		rep.RecoveryBegan, rep.RecoveryEnded = seconds(began-r.begin), seconds(ended-r.begin)
+	}
 	rep.Kinds = r.kinds()
 	rep.Timeline = r.timeline(from)
 }
 
 // recovery is when what was queued first was delivered, from the first to the
-// last of it.
-func (r *run) recovery() (began, ended float64) {
-	var first, last int64
+// last of it; 0 if none was.
+func (r *run) recovery() (began, ended int64) {
 	for i := r.WarmUp; i < r.WarmUp+r.Queued; i++ {
 		at := r.seen[i].answered.Load()
-		if at != 0 && (first == 0 || at < first) {
-			first = at
+		if at != 0 && (began == 0 || at < began) {
+			began = at
 		}
-		last = max(last, at)
+		ended = max(ended, at)
 	}
-	if first == 0 {
-		return 0, 0
-	}
-	return seconds(first - r.begin), seconds(last - r.begin)
+	return began, ended
 }
 
 // kinds reports on each kind that took part, and on what was queued first.
@@ -208,16 +210,19 @@ func (r *run) kind(k Kind, p part) KindReport {
 	report.Latency = percentiles(latencies)
 	if first != 0 {
 		report.FirstMS = float64(first-r.begin) / float64(time.Millisecond)
-		report.Settled = percentiles(r.after(first, k, p))
+		report.Settled = percentiles(r.between(first, math.MaxInt64, k, p))
+	}
+	if began, ended := r.recovery(); began != 0 && p == load {
+		report.Meanwhile = percentiles(r.between(began, ended, k, p))
 	}
 	return report
 }
 
-// after are the latencies of what was published after a moment.
-func (r *run) after(moment int64, k Kind, p part) []int64 {
+// between are the latencies of what was published between two moments.
+func (r *run) between(from, to int64, k Kind, p part) []int64 {
 	var latencies []int64
 	for i, e := range r.events {
-		if e.kind != k || e.part != p || r.published[i] < moment {
+		if e.kind != k || e.part != p || r.published[i] < from || r.published[i] > to {
 			continue
 		}
 		if at := r.seen[i].arrived.Load(); at != 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,8 +96,19 @@ func usage(l line, i int) bench.Usage {
 func throughput(l line) float64 { return l.Report.Throughput }
 func p50(l line) float64        { return healthy(l).Latency.P50 }
 func p99(l line) float64        { return healthy(l).Latency.P99 }
-func settledP99(l line) float64 { return healthy(l).Settled.P99 }
-func first(l line) float64      { return healthy(l).FirstMS }
+
+// These two are infinite if there was nothing that could be late.
+func settledP99(l line) float64   { return p99Of(healthy(l).Settled) }
+func meanwhileP99(l line) float64 { return p99Of(healthy(l).Meanwhile) }
+
+func p99Of(l bench.Latency) float64 {
+	if l.Count == 0 {
+		return math.Inf(1)
+	}
+	return l.P99
+}
+
+func first(l line) float64 { return healthy(l).FirstMS }
 
 // Counted from the first publish of what was queued first, in seconds.
 func firstOfAll(l line) float64 { return l.Report.QueuedSeconds + first(l)/1000 }
@@ -126,6 +138,16 @@ func unrecovered(l line) float64 {
 	for _, k := range l.Report.Kinds {
 		if k.Queued {
 			return float64(k.Confirmed - k.Delivered)
+		}
+	}
+	return 0
+}
+
+// early are the requests for what was queued first, before it was to be tried.
+func early(l line) float64 {
+	for _, k := range l.Report.Kinds {
+		if k.Queued {
+			return float64(k.Requests)
 		}
 	}
 	return 0

@@ -127,6 +127,7 @@ func parkedGoals() []goal {
 	return []goal{
 		atMost("p99 against alone", 2, ratio(sideRelay, sideAlone, p99)),
 		atLeast("burst against alone", 0.8, ratioOf(sideBurst, throughput, sideBursty, throughput)),
+		atMost("requests to the dead endpoint: what opened its circuit, and probes", 100, most(sideRelay, early)),
 		atMost("memory of relay and NATS, MiB", 200, median(sideRelay, memoryAfter)),
 		atMost("restart to ready, s", 5, median(sideRestart, extra("ready_seconds"))),
 		atMost("parked events that the streams do not hold", 0, most(sideRestart, extra("missing"))),
@@ -168,7 +169,7 @@ func drain(ctx context.Context, m *machine) error {
 func drainGoals() []goal {
 	return []goal{
 		atMost("time to drain against a burst of as many", 1.3, ratioOf(sideRelay, drained, sideBursty, duration)),
-		atMost("healthy p99 against alone", 1.5, ratio(sideRelay, sideAlone, p99)),
+		atMost("healthy p99 meanwhile against alone", 1.5, ratioOf(sideRelay, meanwhileP99, sideAlone, p99)),
 		atMost("parked events that were not delivered", 0, most(sideRelay, unrecovered)),
 		atMost("lost", 0, most(sideRelay, lost)),
 	}
