@@ -208,14 +208,19 @@ func (r *run) kind(k Kind, p part) KindReport {
 		}
 	}
 	report.Latency = percentiles(latencies)
+	r.periods(&report, first, p)
+	return report
+}
+
+// periods fills in what the latencies were at certain times.
+func (r *run) periods(report *KindReport, first int64, p part) {
 	if first != 0 {
 		report.FirstMS = float64(first-r.begin) / float64(time.Millisecond)
-		report.Settled = percentiles(r.between(first, math.MaxInt64, k, p))
+		report.Settled = percentiles(r.between(first, math.MaxInt64, report.Kind, p))
 	}
 	if began, ended := r.recovery(); began != 0 && p == load {
-		report.Meanwhile = percentiles(r.between(began, ended, k, p))
+		report.Meanwhile = percentiles(r.between(began, ended, report.Kind, p))
 	}
-	return report
 }
 
 // between are the latencies of what was published between two moments.
