@@ -161,17 +161,21 @@ func (e *endpoint) resting(now time.Time) (time.Duration, string) {
 }
 
 // turn returns when a refused call should come back: at least earliest, and
-// behind those that were refused before it.
-func (e *endpoint) turn(now time.Time, earliest time.Duration) time.Duration {
+// behind those that were refused before it. The endpoint takes atATime calls at
+// a time; 0 means its concurrency.
+func (e *endpoint) turn(now time.Time, earliest time.Duration, atATime int) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.turns.take(now, min(earliest, longestTurn), e.spacing(), random())
+	return e.turns.take(now, min(earliest, longestTurn), e.spacing(atATime), random())
 }
 
 // spacing is how far apart refused calls are to come back. The caller holds
 // e.mu.
-func (e *endpoint) spacing() time.Duration {
-	spacing := positive(e.took, 100*time.Millisecond) / time.Duration(e.built.concurrency)
+func (e *endpoint) spacing(atATime int) time.Duration {
+	if atATime == 0 {
+		atATime = e.built.concurrency
+	}
+	spacing := positive(e.took, 100*time.Millisecond) / time.Duration(atATime)
 	if e.parts.pacer != nil {
 		// A rate may be so low that its period is no Duration.
 		period := min(float64(time.Second)/e.built.rate, float64(longestTurn))

@@ -70,6 +70,9 @@ func (c *crowded) Error() string {
 	return "its share of relay's slow calls is used up"
 }
 
+// atATime is how many calls the endpoint may have in flight meanwhile.
+func (c *crowded) atATime() int { return max(1, c.share) }
+
 // begin counts a call as in flight, if there is room for it.
 func (f *flights) begin(x *flight, l *load, budget int) *crowded {
 	now := time.Now()
@@ -116,13 +119,19 @@ func (f *flights) end(x *flight, took time.Duration, answered bool) {
 
 // crowded is the rule of sharing. Slow endpoints, and those of which nothing is
 // known yet, may have budget calls in flight together. Until half of that is
-// used each may have as many as it likes, then an equal share of the half.
-// Quick ones are not affected.
+// used each may have as many as it likes, then an equal share of the half. The
+// last eighth is left to those of which nothing is known: else a new endpoint
+// would have to wait until one of many that hang times out. Quick ones are not
+// affected.
 func (f *flights) crowded(l *load, budget int) *crowded {
+	most := budget
+	if l.slow() {
+		most -= budget / 8
+	}
 	switch {
 	case 2*f.calls < budget, l.quick():
 		return nil
-	case f.calls >= budget:
+	case f.calls >= most:
 		return &crowded{}
 	}
 	if share := max(1, budget/2/max(1, f.endpoints)); l.calls >= share {

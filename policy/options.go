@@ -48,9 +48,10 @@ type Options struct {
 	// SlowCalls is how many calls may be in flight to slow endpoints and to
 	// those that have not completed a call yet. An endpoint is slow while its
 	// calls take longer than 250 ms, smoothed, or one of them has been in
-	// flight for longer. From half of SlowCalls on, the slow endpoints share
-	// that half equally, and each of them may have one call in any case; once
-	// all are used up, only quick endpoints are called. Defaults to 1024.
+	// flight for longer. From half of SlowCalls on, these endpoints share that
+	// half equally, and each of them may have at least one call. The last
+	// eighth is left to endpoints that have not completed a call yet. Once all
+	// are used up, only quick endpoints are called. Defaults to 1024.
 	SlowCalls int
 
 	// Idle is how long an endpoint that nobody calls is remembered. One whose

@@ -58,7 +58,7 @@ func (x *redeliverExecutor) PreExecute(policy.ExecutionInternal[*call]) *common.
 	if why == CircuitOpen {
 		return refusal(&undelivered{parked(rest)})
 	}
-	after := x.call.endpoint.turn(now, rest)
+	after := x.call.endpoint.turn(now, rest, 0)
 	return refusal(&undelivered{throttled(rest, after)})
 }
 
@@ -87,17 +87,17 @@ func (x *redeliverExecutor) OnFailure(
 func (k *call) refused(err error) relay.Verdict {
 	now := time.Now()
 	if p, ok := errors.AsType[*paced](err); ok {
-		return deferred(RateLimited, "", k.endpoint.turn(now, p.delay))
+		return deferred(RateLimited, "", k.endpoint.turn(now, p.delay, 0))
 	}
 	if full, ok := errors.AsType[*crowded](err); ok {
-		return deferred(Busy, full.Error(), k.endpoint.turn(now, slowWait))
+		return deferred(Busy, full.Error(), k.endpoint.turn(now, slowWait, full.atATime()))
 	}
 	switch {
 	case errors.Is(err, circuitbreaker.ErrOpen):
 		rest, _ := k.circuit.rest()
 		return parked(max(rest, probeWait))
 	case errors.Is(err, bulkhead.ErrFull):
-		return deferred(Busy, "", k.endpoint.turn(now, busyWait))
+		return deferred(Busy, "", k.endpoint.turn(now, busyWait, 0))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return deferred(Stopping, "", stopWait)
 	}

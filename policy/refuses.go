@@ -45,24 +45,24 @@ func (e *endpoint) refuses(want settings, now time.Time) (relay.Verdict, bool) {
 		if why == CircuitOpen {
 			return parked(rest), true
 		}
-		return throttled(rest, e.estimate(now, rest)), true
+		return throttled(rest, e.estimate(now, rest, 0)), true
 	}
 	full, noRoom := e.flights.look(&e.load, e.parts.slots, want.options.SlowCalls, now)
 	switch {
 	case full:
-		return deferred(Busy, "", e.estimate(now, busyWait)), true
+		return deferred(Busy, "", e.estimate(now, busyWait, 0)), true
 	case noRoom != nil:
-		return deferred(Busy, noRoom.Error(), e.estimate(now, slowWait)), true
+		return deferred(Busy, noRoom.Error(), e.estimate(now, slowWait, noRoom.atATime())), true
 	case e.parts.pacer == nil:
 		return relay.Verdict{}, false
 	}
 	if delay, free := e.parts.pacer.look(now); !free {
-		return deferred(RateLimited, "", e.estimate(now, delay)), true
+		return deferred(RateLimited, "", e.estimate(now, delay, 0)), true
 	}
 	return relay.Verdict{}, false
 }
 
 // estimate is turn for those that Refuses refused. The caller holds e.mu.
-func (e *endpoint) estimate(now time.Time, earliest time.Duration) time.Duration {
-	return e.line.take(now, min(earliest, longestTurn), e.spacing(), random())
+func (e *endpoint) estimate(now time.Time, earliest time.Duration, atATime int) time.Duration {
+	return e.line.take(now, min(earliest, longestTurn), e.spacing(atATime), random())
 }

@@ -87,3 +87,41 @@ func TestRefusesWhatDoRefuses(t *testing.T) {
 		requireSame(t, s, narrow, "")
 	})
 }
+
+// However many were refused before they took anything, those that Do refuses
+// come no later.
+func TestRefusesPushesNoTurnAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := policy.New(exact)
+		limited := relay.Endpoint{Key: "limited", Rate: 2, Burst: 1}
+		requireSame(t, s, limited, "")
+		for i := range 100_000 {
+			v, refused := s.Refuses(limited)
+			turn := time.Duration(i+1) * 500 * time.Millisecond
+			if !refused || i < 600 && v.After != turn || v.After > 6*time.Minute {
+				t.Fatalf("the %dth: %t, %+v", i+1, refused, v)
+			}
+		}
+		_, v := s.Do(t.Context(), limited, relay.Webhook{}, relay.Claim{}, never(t))
+		if v.After != 500*time.Millisecond {
+			t.Errorf("Do: %+v", v)
+		}
+	})
+}
+
+// Settings that changed are known by the next call only, so Refuses lets it
+// come.
+func TestRefusesLetsNewSettingsPass(t *testing.T) {
+	s := policy.New(exact)
+	never := relay.Endpoint{Key: "limited", Rate: 1e-9, Burst: 1}
+	requireSame(t, s, never, "")
+	requireSame(t, s, never, policy.RateLimited)
+	fast := never
+	fast.Rate = 1e9
+	requireSame(t, s, fast, "")
+	requireSame(t, s, fast, "")
+	fail(t, s, 5)
+	requireSame(t, s, orders, policy.CircuitOpen)
+	s.Replace(policy.Options{Circuit: policy.CircuitOptions{Failures: 9}})
+	requireSame(t, s, orders, "") // by a new circuit
+}
