@@ -167,47 +167,6 @@ func TestAQueueThatHealsIsWaitedFor(t *testing.T) {
 	}
 }
 
-// The receiver reads what HTTP clients write, and is left in peace by others.
-func TestTheReceiverSpeaksHTTP(t *testing.T) {
-	o := Options{Listen: "127.0.0.1:0", Events: 3, WarmUp: 1, Endpoints: 1, Slow: 100 * time.Millisecond}.withDefaults()
-	o.WarmUp = 0
-	events := []event{{Healthy, 0, load}, {Slow, 0, load}, {Fail, 0, load}, {Hang, 0, load}, {Limit, 0, load}}
-	r, err := startReceiver(t.Context(), o, events)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.stop()
-	client := &http.Client{Timeout: 50 * time.Millisecond, Transport: &http.Transport{}}
-	defer client.CloseIdleConnections()
-	for i, want := range []int{200, 0, 500, 0, 429} {
-		got := 0
-		resp, err := client.Post(events[i].url(o.run, i, r.url, ""), "text/plain", strings.NewReader(strings.Repeat("x", 100_000)))
-		if err == nil {
-			got = resp.StatusCode
-			_ = resp.Body.Close()
-		}
-		if got != want {
-			t.Errorf("a request for a %s endpoint: status %d (%v), want %d", events[i].kind, got, err, want)
-		}
-		if delivered := r.seen[i].answered.Load() != 0; delivered != (want == 200) || r.seen[i].requests.Load() != 1 {
-			t.Errorf("%s: counted as delivered: %v, after %d requests", events[i].kind, delivered, r.seen[i].requests.Load())
-		}
-	}
-	client.Timeout = 0
-	for range 2 { // the second is a duplicate
-		resp, err := client.Post(events[1].url(o.run, 1, r.url, ""), "text/plain", nil)
-		if err != nil || resp.StatusCode != http.StatusOK || resp.Body.Close() != nil {
-			t.Fatalf("a patient client: %v, %v", resp, err)
-		}
-	}
-	if s := &r.seen[1]; s.answered.Load() == 0 || s.again.Load() != 1 || s.requests.Load() != 3 {
-		t.Errorf("slow: %d requests, %d again", s.requests.Load(), s.again.Load())
-	}
-	if resp, err := client.Post(r.url+"/healthy/l0-earlier?0", "text/plain", nil); err != nil || resp.StatusCode != http.StatusGone || resp.Body.Close() != nil {
-		t.Errorf("of an earlier run: %v, %v", resp, err)
-	}
-}
-
 func TestPercentiles(t *testing.T) {
 	var hundred []int64
 	for i := range 100 {
