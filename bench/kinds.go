@@ -101,13 +101,14 @@ const (
 // plan lists all events of a run in the order in which they are published.
 func (o Options) plan() []event {
 	events := make([]event, 0, o.WarmUp+o.Queued+o.Events)
+	kinds := o.Shares.spread(o.Endpoints)
+	well := max(0, slices.Index(kinds, Healthy))
 	for range o.WarmUp {
-		events = append(events, event{Healthy, 0, warmUp})
+		events = append(events, event{Healthy, well, warmUp})
 	}
 	for range o.Queued {
 		events = append(events, event{o.QueuedAs, 0, queued})
 	}
-	kinds := o.Shares.spread(o.Endpoints)
 	for i := range o.Events {
 		n := i % o.Endpoints
 		events = append(events, event{kinds[n], n, load})
@@ -116,11 +117,16 @@ func (o Options) plan() []event {
 }
 
 // url is where the event goes: the path is the endpoint, and tells the receiver
-// how to behave; the query tells which event it is.
+// how to behave; the query tells which event it is. The warm-up goes to an
+// endpoint of the load, so that relay knows one.
 func (e event) url(run string, index int, receiver, refusing string) string {
 	base := receiver
 	if e.kind == Refuse {
 		base = refusing
 	}
-	return base + "/" + string(e.kind) + "/" + string(e.part) + strconv.Itoa(e.endpoint) + "-" + run + "?" + strconv.Itoa(index)
+	p := e.part
+	if p == warmUp {
+		p = load
+	}
+	return base + "/" + string(e.kind) + "/" + string(p) + strconv.Itoa(e.endpoint) + "-" + run + "?" + strconv.Itoa(index)
 }

@@ -59,6 +59,7 @@ func (r Report) latencyPanel(b *bytes.Buffer) {
 	for _, percent := range []float64{0, 50, 90, 99, 99.9, 99.99} {
 		p.x = append(p.x, mark{tail(percent) / tail(100), fmt.Sprintf("%g", percent)})
 	}
+	p.x = append(p.x, mark{1, "all"})
 	p.draw(curves, tail(100), low, high)
 }
 
@@ -146,7 +147,7 @@ func (p panel) draw(curves []curve, right, low, high float64) {
 		}
 		colour := colours[i%len(colours)]
 		fmt.Fprintf(p.b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", points.String(), colour)
-		x, y := p.at(0.02, 0.97)
+		x, y := p.at(0.7, 0.42) // where curves that rise seldom are
 		fmt.Fprintf(p.b, `<text x="%.1f" y="%.1f" fill="%s">%s</text>`+"\n", x, y+float64(i)*16, colour, c.name)
 	}
 }
