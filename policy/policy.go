@@ -10,7 +10,8 @@
 //   - redeliver refuses at once while the endpoint rests, and turns what the
 //     others came to into a verdict. Where a retry policy would sleep it says
 //     how long to wait: the waiting is JetStream's.
-//   - slots bounds the calls at one endpoint at a time.
+//   - slots bounds the calls at one endpoint at a time, and those at all slow
+//     endpoints together.
 //   - pace holds the endpoint's rate.
 //   - quickRetry tries once more, at once, if a reused connection broke before
 //     a byte of the answer.
@@ -18,9 +19,16 @@
 //     few probes through.
 //   - timeout is the belt around send, which already bounds its own time.
 //
+// For a slot or a token that is about to come free, slots and pace wait up to
+// 50 ms each, because a refusal would cost more. All other waiting is done
+// elsewhere.
+//
 // Whatever refuses a call stands outside the circuit, because the circuit would
 // take the refusal for a failure of the endpoint. A call that is refused uses
 // up no attempt.
+//
+// [Set.Refuses] asks whether a call would be refused, before any work is done
+// for it.
 //
 // What an outcome means stands in one table, judge.go. How long to wait stands
 // in backoff.go and retryafter.go. These have no clock and no state.

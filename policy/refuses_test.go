@@ -125,3 +125,21 @@ func TestRefusesLetsNewSettingsPass(t *testing.T) {
 	s.Replace(policy.Options{Circuit: policy.CircuitOptions{Failures: 9}})
 	requireSame(t, s, orders, "") // by a new circuit
 }
+
+func TestRefusesAllocatesNothing(t *testing.T) {
+	s := policy.New(exact)
+	limited := relay.Endpoint{Key: "limited", Rate: 1e9}
+	for _, ep := range []relay.Endpoint{orders, limited, {Key: "unknown"}} {
+		if ep.Key != "unknown" {
+			requireSame(t, s, ep, "")
+		}
+		n := testing.AllocsPerRun(100, func() {
+			if v, refused := s.Refuses(ep); refused {
+				t.Errorf("%s: %+v", ep.Key, v)
+			}
+		})
+		if n > 0 {
+			t.Errorf("%s: %v allocations", ep.Key, n)
+		}
+	}
+}
