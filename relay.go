@@ -230,8 +230,9 @@ type Verdict struct {
 // now?". Only if Verdict.Action is [Send] may it be made, under this ID.
 type Claim struct {
 	ID      AttemptID
-	Until   time.Time // by this process's clock; the request must be over by then
-	Made    int       // attempts already made in this generation, unrecorded ones not counted
-	Last    int       // status of the latest attempt; 0 if there was none, or no answer
+	Until   time.Time     // by this process's clock; the request must be over by then
+	Lease   time.Duration // how long it was granted for
+	Made    int           // attempts already made in this generation, unrecorded ones not counted
+	Last    int           // status of the latest attempt; 0 if there was none, or no answer
 	Verdict Verdict
 }

@@ -105,7 +105,7 @@ func (l *Log) writeClaims(ctx context.Context, batch []*call[claiming, relay.Cla
 	until := time.Now().Add(l.o.Lease)
 	defer func() {
 		for _, q := range batch {
-			q.out.Until = until
+			q.out.Until, q.out.Lease = until, l.o.Lease
 		}
 	}()
 	b := &pgx.Batch{}

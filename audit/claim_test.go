@@ -192,7 +192,7 @@ func TestClaim(t *testing.T) {
 				t.Errorf("%v with the id %s", got.Verdict.Action, got.ID)
 			}
 			opts := cmp.Options{
-				cmpopts.IgnoreFields(relay.Claim{}, "ID", "Until"),
+				cmpopts.IgnoreFields(relay.Claim{}, "ID", "Until", "Lease"),
 				cmp.Comparer(func(a, b time.Duration) bool { return (a - b).Abs() < 10*time.Second }),
 			}
 			if diff := cmp.Diff(test.want, got, opts); diff != "" {

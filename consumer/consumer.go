@@ -4,7 +4,9 @@
 //	handle.go   the way of one webhook, on one screen: start here
 //	streams.go  the three streams and two durable consumers, and what is in them
 //	setup.go    creating and comparing them
-//	fetch.go    pulling messages, no more than there is room for, and keeping them alive
+//	fetch.go    pulling messages, no more than there is room for
+//	held.go     what is in hand: keeping it alive, and slow requests from filling the slots
+//	aside.go    setting the events of a sick endpoint aside, before they are claimed
 //	pull.go     one pull, and what tells a message from an answer of the server
 //	decode.go   what a producer may write: the envelope and the raw form
 //	fields.go   each field of a message, and what is wrong with it
@@ -38,21 +40,28 @@ import (
 	"github.com/relaywebhooks/relay"
 )
 
-// Log is the audit log: it grants claims and keeps the record. Both calls
-// return only when what they did is durable. An error means that nothing is
+// Log is the audit log: it grants claims and keeps the record. The first three
+// calls return only when what they did is durable. An error means that nothing is
 // known to be written, and that the context ended.
 type Log interface {
 	Claim(ctx context.Context, w relay.Webhook) (relay.Claim, error)
+	SetAside(ctx context.Context, w relay.Webhook, v relay.Verdict) (relay.Claim, error)
 	Record(ctx context.Context, w relay.Webhook, c relay.Claim, as []relay.Attempt, v relay.Verdict) (relay.Verdict, error)
-	Overdue(ctx context.Context, since time.Duration, after relay.Webhook, limit int) ([]relay.Webhook, error)
 	Ready(ctx context.Context) error
+}
+
+// Calendar knows which schedules should have fired long ago.
+type Calendar interface {
+	Overdue(ctx context.Context, since time.Duration, after relay.Webhook, limit int) ([]relay.Webhook, error)
 }
 
 // Policy decides whether an attempt may be made and what came of it. No
 // attempts in the answer means that it was refused; two mean a quick retry.
+// Refuses says beforehand whether Do would refuse, and costs next to nothing.
 type Policy interface {
 	Do(ctx context.Context, ep relay.Endpoint, w relay.Webhook, c relay.Claim,
 		send func(context.Context) relay.Attempt) ([]relay.Attempt, relay.Verdict)
+	Refuses(ep relay.Endpoint) (relay.Verdict, bool)
 	Rest(endpointKey string) time.Duration
 }
 
@@ -66,11 +75,12 @@ type Endpoints interface {
 	Find(name, url string) (relay.Endpoint, error)
 }
 
-// Options are the settings of a [Consumer]. The five collaborators are
-// required; every other field has a default.
+// Options are the settings of a [Consumer]. The connection and the five
+// collaborators are required; every other field has a default.
 type Options struct {
 	Conn      *nats.Conn
 	Log       Log
+	Calendar  Calendar
 	Policy    Policy
 	Sender    Sender
 	Endpoints Endpoints
@@ -78,12 +88,20 @@ type Options struct {
 	// Slots is how many webhooks are worked on at a time, for each of the two
 	// queues. Defaults to 256.
 	Slots int
+	// SlowCalls is how many requests that take longer than a quarter of a second
+	// may be under way beside the slots, so that endpoints that hang leave the
+	// slots to those that answer. Defaults to 4 × Slots.
+	SlowCalls int
 	// AckWait must be the one the durable consumers were made with. Held
 	// messages are kept alive every third of it. Defaults to 45 s.
 	AckWait time.Duration
+	// Timeout is that of an exchange with an endpoint that has none of its own. A
+	// request whose claim ends sooner is not begun. Defaults to two thirds of
+	// AckWait.
+	Timeout time.Duration
 	// MaxAckPending must be the one the durable consumers were made with.
-	// Half of it is the budget for sleeping messages. Defaults to
-	// max(4 × Slots, 10,000), at most 50,000.
+	// Half of it is the budget for sleeping messages; the rest is for those that
+	// are being set aside. Defaults to 50,000.
 	MaxAckPending int
 	// MaxSleep is the longest delay that is slept by NakWithDelay; longer ones
 	// become schedules. Defaults to relay.MaxSleep, 15 minutes.
@@ -113,7 +131,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	setDefault(&o.Slots, 256)
 	setDefault(&o.AckWait, 45*time.Second)
-	setDefault(&o.MaxAckPending, min(max(4*o.Slots, 10_000), 50_000))
+	setDefault(&o.SlowCalls, 4*o.Slots)
+	setDefault(&o.Timeout, o.AckWait*2/3)
+	setDefault(&o.MaxAckPending, DefaultMaxAckPending)
 	setDefault(&o.MaxSleep, relay.MaxSleep)
 	setDefault(&o.ExpiresAfter, 72*time.Hour)
 	setDefault(&o.Sweep, 10*time.Second)
@@ -144,6 +164,7 @@ func (o Options) validate() error {
 	}
 	missing("Conn", o.Conn == nil)
 	missing("Log", o.Log == nil)
+	missing("Calendar", o.Calendar == nil)
 	missing("Policy", o.Policy == nil)
 	missing("Sender", o.Sender == nil)
 	missing("Endpoints", o.Endpoints == nil)
@@ -159,6 +180,7 @@ type Consumer struct {
 	dead     jetstream.Stream // set by Run
 	log      zerolog.Logger
 	held     *held
+	asides   *asides
 	sleep    *sleepBudget
 	lanes    *lanes
 	moves    *moves
@@ -184,7 +206,8 @@ func New(o Options) (*Consumer, error) {
 		Options: o,
 		js:      js,
 		log:     o.Logger,
-		held:    newHeld(),
+		held:    newHeld(o.SlowCalls),
+		asides:  newAsides(o.AckWait),
 		sleep:   newSleepBudget(o.MaxAckPending / 2),
 		moves:   newMoves(),
 		ready:   make(chan struct{}),
@@ -233,6 +256,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	loops.Go(func() { c.fetch(ctx, work, due) })
 	loops.Go(func() { c.lanes.run(ctx) })
 	loops.Go(func() { c.sweep(ctx) })
+	loops.Go(func() { c.makeRoom(ctx) })
 	loops.Go(func() { c.watch(ctx, queue, due) })
 
 	close(c.ready)

@@ -64,14 +64,14 @@ func (c *Consumer) receive(ctx, work context.Context, from jetstream.Consumer, r
 		}
 		n--
 		room.fill()
-		c.held.add(m)
+		h := c.held.add(m, room)
 		c.inFlight.Add(1)
 		c.working.Go(func() {
-			defer room.free()
+			defer h.release()
 			defer c.inFlight.Add(-1)
 			defer c.held.remove(m)
 			defer c.survive(m)
-			c.handle(work, m)
+			c.handle(work, m, h)
 		})
 	})
 	if err != nil {
@@ -132,55 +132,6 @@ func (s *slots) close() {
 	s.closed = true
 	s.mu.Unlock()
 	s.changed.Broadcast()
-}
-
-// held is the set of messages in hand. One goroutine keeps all of them alive:
-// AckWait counts from the delivery to this process.
-type held struct {
-	mu   sync.Mutex
-	msgs map[jetstream.Msg]struct{}
-}
-
-func newHeld() *held { return &held{msgs: map[jetstream.Msg]struct{}{}} }
-
-func (h *held) add(m jetstream.Msg) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.msgs[m] = struct{}{}
-}
-
-func (h *held) remove(m jetstream.Msg) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.msgs, m)
-}
-
-// keepAlive tells the server that the held messages are being worked on, until
-// ctx ends. While the connection is down nats.go buffers or drops these; the
-// claim in Postgres then keeps others from making the same attempt.
-func (h *held) keepAlive(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			for _, m := range h.all() {
-				_ = m.InProgress() // the next beat tries again
-			}
-		}
-	}
-}
-
-func (h *held) all() []jetstream.Msg {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	msgs := make([]jetstream.Msg, 0, len(h.msgs))
-	for m := range h.msgs {
-		msgs = append(msgs, m)
-	}
-	return msgs
 }
 
 // pause waits for d or until ctx ends.

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,13 +16,17 @@ import (
 // came of it, and only then settle its message. A return before the end leaves
 // the message unacknowledged: JetStream delivers it again, and the claim knows
 // how far it came.
-func (c *Consumer) handle(ctx context.Context, raw jetstream.Msg) {
-	m, err := newMessage(raw)
+func (c *Consumer) handle(ctx context.Context, raw jetstream.Msg, h *hand) {
+	m, err := newMessage(raw, h)
 	if err != nil {
 		c.log.Error().Err(err).Str("subject", raw.Subject()).Msg("not a JetStream message")
 		return
 	}
 	w, ep, fault := c.read(m)
+	if v, no := c.refused(m, w, ep, fault); no {
+		c.setAside(ctx, m, w, v)
+		return
+	}
 	claim, err := c.Log.Claim(ctx, w) // no claim, no request
 	if err != nil {
 		c.left(w, "claim", err)
@@ -32,7 +37,7 @@ func (c *Consumer) handle(ctx context.Context, raw jetstream.Msg) {
 		c.settle(ctx, m, w, claim, c.shelve(m, w, claim.Verdict))
 		return
 	}
-	attempts, verdict, err := c.attempt(ctx, ep, w, &claim, fault)
+	attempts, verdict, err := c.attempt(ctx, m, ep, w, &claim, fault)
 	if err != nil {
 		c.left(w, "claim again", err)
 		return
@@ -76,7 +81,9 @@ func (c *Consumer) read(m message) (w relay.Webhook, ep relay.Endpoint, fault er
 // attempt decides what can be decided without a request, and else asks policy
 // to make one. It answers the attempts made and the verdict on the webhook. An
 // error means that the claim was lost between the attempts of a quick retry.
-func (c *Consumer) attempt(ctx context.Context, ep relay.Endpoint, w relay.Webhook, claim *relay.Claim, fault error) ([]relay.Attempt, relay.Verdict, error) {
+func (c *Consumer) attempt(
+	ctx context.Context, m message, ep relay.Endpoint, w relay.Webhook, claim *relay.Claim, fault error,
+) ([]relay.Attempt, relay.Verdict, error) {
 	now := time.Now()
 	switch {
 	case fault != nil:
@@ -97,6 +104,7 @@ func (c *Consumer) attempt(ctx context.Context, ep relay.Endpoint, w relay.Webho
 				return relay.Attempt{} // no claim, no request
 			}
 		}
+		defer m.sends()()
 		last = new(c.send(ctx, ep, w, *claim))
 		return *last
 	})
@@ -105,9 +113,10 @@ func (c *Consumer) attempt(ctx context.Context, ep relay.Endpoint, w relay.Webho
 
 // send makes one request under a claim, and sees that it does not outlive it: a
 // process that was paused for too long must not send what another may have
-// claimed meanwhile.
+// claimed meanwhile. Nor does it begin what would be cut off by the claim's end:
+// the endpoint might have answered.
 func (c *Consumer) send(ctx context.Context, ep relay.Endpoint, w relay.Webhook, claim relay.Claim) relay.Attempt {
-	if !time.Now().Before(claim.Until) {
+	if time.Until(claim.Until) < min(cmp.Or(ep.Timeout, c.Timeout), claim.Lease*2/3) {
 		return relay.Attempt{} // no request was made
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, claim.Until, errClaimOver)

@@ -3,10 +3,13 @@ package consumer_test
 import (
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/relaywebhooks/relay/consumer"
 	"github.com/relaywebhooks/relay/delivery"
+	"github.com/relaywebhooks/relay/policy"
 	"github.com/relaywebhooks/relay/relaytest"
 )
 
@@ -42,4 +45,74 @@ func TestAHangingEndpointDoesNotHoldUpAHealthyOne(t *testing.T) {
 		t.Errorf("%d of %d events reached the endpoint when it was well again", len(sick.Requests()), queued)
 	}
 	requireEmpty(t, r)
+}
+
+// Hundreds of endpoints hang at once, each with a few events. They use up what
+// relay allows to slow requests, and no more.
+func TestHundredsOfHangingEndpointsDoNotHoldUpAHealthyOne(t *testing.T) {
+	const slots, endpoints, each, healthy = 64, 300, 5, 50
+	r := relaytest.Start(t, relaytest.Options{
+		Consumer: consumer.Options{Slots: slots, SlowCalls: slots},
+		Policy:   policy.Options{SlowCalls: slots},
+		Delivery: delivery.Options{Timeout: 2 * relaytest.Patience},
+	})
+	r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL})) // known to be quick
+	sick := relaytest.NewReceiver(t)
+	release := make(chan struct{})
+	sick.Always(func(w http.ResponseWriter, _ *http.Request) {
+		<-release
+		w.WriteHeader(http.StatusOK)
+	})
+	for i := range endpoints * each {
+		r.Publish(map[string]any{"url": fmt.Sprint(sick.URL, "/", i%endpoints), "id": fmt.Sprint("sick_", i)})
+	}
+	for i := range healthy {
+		r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("healthy_", i)})
+	}
+	for i := range healthy {
+		r.RequireDelivered(fmt.Sprint("healthy_", i))
+	}
+	if n := len(sick.Requests()); n < slots || n > 2*slots {
+		t.Errorf("%d requests hang, want between %d and twice as many", n, slots)
+	}
+	close(release)
+	if !r.Eventually(func() bool { return len(sick.Requests()) == endpoints*each }) {
+		t.Errorf("%d of %d events reached their endpoints when they were well again", len(sick.Requests()), endpoints*each)
+	}
+	requireEmpty(t, r)
+}
+
+// What waits behind an open circuit goes to its lane without a claim, and the
+// record knows it.
+func TestAQueueIsSetAsideWithoutClaims(t *testing.T) {
+	options := circuitOptions()
+	options.Policy.Circuit.Delay = time.Hour
+	var claims atomic.Int64
+	options.Consumer.At = func(p consumer.Point) {
+		if p == consumer.AfterClaim {
+			claims.Add(1)
+		}
+	}
+	r := relaytest.Start(t, options)
+	r.Receiver.Always(relaytest.Status(http.StatusInternalServerError))
+	for i := range 3 {
+		r.RequireDead(r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("opens_", i), "max_attempts": 1}))
+	}
+	before := claims.Load()
+	const n = 700 // more than there are hands
+	for i := range n {
+		r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("aside_", i)})
+	}
+	if !r.Eventually(func() bool { return count(t, r, "webhooks.parked.>") == n }) {
+		t.Errorf("%d of %d parked", count(t, r, "webhooks.parked.>"), n)
+	}
+	var rows int
+	err := r.DB.QueryRow(t.Context(), `SELECT count(*) FROM relay.webhooks
+		WHERE status = 'pending' AND place = 'lane' AND reason LIKE 'circuit open%' AND attempts = 0`).Scan(&rows)
+	if err != nil || rows != n {
+		t.Errorf("%d of %d stand in the record as parked, %v", rows, n, err)
+	}
+	if n := claims.Load() - before; n != 0 {
+		t.Errorf("%d of them were claimed", n)
+	}
 }

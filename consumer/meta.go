@@ -47,17 +47,18 @@ type meta struct {
 type message struct {
 	jetstream.Msg
 	meta
+	*hand
 	delivered uint64 // for people only: it restarts on every copy and can go backwards
 }
 
 // newMessage reads relay's own headers from a delivery, if the message is on
 // one of relay's own subjects.
-func newMessage(m jetstream.Msg) (message, error) {
+func newMessage(m jetstream.Msg, h *hand) (message, error) {
 	stored, err := m.Metadata()
 	if err != nil {
 		return message{}, err
 	}
-	msg := message{Msg: m, delivered: stored.NumDelivered}
+	msg := message{Msg: m, hand: h, delivered: stored.NumDelivered}
 	msg.meta = readMeta(m.Subject(), m.Headers())
 	if msg.key.Seq == 0 {
 		msg.key = relay.NewKey(stored.Timestamp, stored.Sequence.Stream)

@@ -28,6 +28,10 @@ const (
 // relay's servers allow, so that a copy with relay's headers always fits.
 const maxMessage = relay.MaxBody
 
+// DefaultMaxAckPending is how many messages of each durable consumer may be in
+// hand, asleep or being set aside at once, over all processes.
+const DefaultMaxAckPending = 50_000
+
 // StreamOptions are what an operator may choose about the streams.
 type StreamOptions struct {
 	// Replicas of every stream, in a cluster. Defaults to 1.
@@ -36,7 +40,8 @@ type StreamOptions struct {
 	DeadMaxAge time.Duration
 	// AckWait of the durable consumers. Defaults to 45 s.
 	AckWait time.Duration
-	// MaxAckPending of the durable consumers. Defaults to 10,000.
+	// MaxAckPending of the durable consumers. Defaults to
+	// [DefaultMaxAckPending].
 	MaxAckPending int
 }
 
@@ -44,7 +49,7 @@ func (o StreamOptions) withDefaults() StreamOptions {
 	setDefault(&o.Replicas, 1)
 	setDefault(&o.DeadMaxAge, 30*24*time.Hour)
 	setDefault(&o.AckWait, 45*time.Second)
-	setDefault(&o.MaxAckPending, 10_000)
+	setDefault(&o.MaxAckPending, DefaultMaxAckPending)
 	return o
 }
 

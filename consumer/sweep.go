@@ -61,7 +61,7 @@ func (c *Consumer) sweep(ctx context.Context) {
 // republishOverdue takes one batch of a round. It goes on behind a schedule that
 // fails, so that it holds up no other one.
 func (c *Consumer) republishOverdue(ctx context.Context, r *round) error {
-	late, err := c.Log.Overdue(ctx, overdue, r.after, overdueBatch)
+	late, err := c.Calendar.Overdue(ctx, overdue, r.after, overdueBatch)
 	if err != nil {
 		return fmt.Errorf("consumer: list overdue schedules: %w", err)
 	}

@@ -43,7 +43,7 @@ func (c *Consumer) unburyOlder(ctx context.Context, m message, w relay.Webhook) 
 func (c *Consumer) unbury(ctx context.Context, endpointKey string, k relay.Key, generation int) error {
 	subject := subjectDead + endpointKey + "." + k.String()
 	err := attemptTimes(ctx, func(ctx context.Context) error {
-		there, err := c.dead.GetLastMsgForSubject(ctx, subject)
+		there, err := c.dead.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(subject))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}

@@ -162,7 +162,7 @@ func (r *Relay) run(o Options) {
 	record := audit.New(pool, o.Audit)
 
 	c := o.Consumer
-	c.Conn, c.Log, c.Sender, c.Endpoints, c.Logger = conn, record, sender, registry, log
+	c.Conn, c.Log, c.Calendar, c.Sender, c.Endpoints, c.Logger = conn, record, record, sender, registry, log
 	p := quick(o.Policy)
 	changed := p.OnCircuit
 	p.OnCircuit = func(ch policy.Circuit) {

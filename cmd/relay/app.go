@@ -58,7 +58,7 @@ func newApp(ctx context.Context, config loaded, conn *nats.Conn, pool *pgxpool.P
 		return nil, err
 	}
 	o := config.consumerOptions(log)
-	o.Conn, o.Log, o.Policy, o.Sender, o.Endpoints = conn, a.record, a.policies, a.sender, a.found
+	o.Conn, o.Log, o.Calendar, o.Policy, o.Sender, o.Endpoints = conn, a.record, a.record, a.policies, a.sender, a.found
 	o.Observe, o.At = metrics.Observe, crashPoints()
 	if a.consumer, err = consumer.New(o); err != nil {
 		return nil, err

@@ -80,13 +80,14 @@ func (c Config) maxAckPending() int {
 	if c.Consumer.MaxAckPending != 0 {
 		return c.Consumer.MaxAckPending
 	}
-	return min(max(4*c.Consumer.Slots, 10_000), 50_000)
+	return consumer.DefaultMaxAckPending
 }
 
 func (c Config) consumerOptions(log zerolog.Logger) consumer.Options {
 	o := c.Consumer
 	return consumer.Options{
-		Slots: o.Slots, AckWait: o.AckWait, MaxAckPending: c.maxAckPending(), MaxSleep: o.MaxSleep,
+		Slots: o.Slots, SlowCalls: c.Policy.SlowCalls, AckWait: o.AckWait, Timeout: c.Delivery.Timeout,
+		MaxAckPending: c.maxAckPending(), MaxSleep: o.MaxSleep,
 		ExpiresAfter: o.ExpiresAfter, Sweep: o.Sweep, Drain: o.Drain, ReplayRate: c.Replay.Rate, Logger: log,
 	}
 }

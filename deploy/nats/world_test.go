@@ -133,8 +133,9 @@ func (w *world) run() (stop func()) {
 		},
 	})
 	w.consumer, err = consumer.New(consumer.Options{
-		Conn: w.relay.Conn, Log: lateLog{record, &w.late}, Policy: policies, Sender: sender, Endpoints: registry,
-		Slots: 4, AckWait: ackWait, MaxSleep: 500 * time.Millisecond, Sweep: 200 * time.Millisecond, Logger: log,
+		Conn: w.relay.Conn, Log: record, Calendar: lateLog{record, &w.late}, Policy: policies, Sender: sender, Endpoints: registry,
+		Slots: 4, SlowCalls: 1, AckWait: ackWait, // so that a backlog comes about
+		MaxSleep: 500 * time.Millisecond, Sweep: 200 * time.Millisecond, Logger: log,
 	})
 	if err != nil {
 		t.Fatal(err)
