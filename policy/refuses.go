@@ -17,8 +17,9 @@ import (
 // from those that Do refused: each refusal stands for one more webhook in line.
 // So ask once whenever a webhook comes, not again and again.
 //
-// It does not refuse an endpoint that is not known, nor one whose settings have
-// changed since its last call. It is safe for concurrent use.
+// It does not refuse an endpoint whose settings have changed since its last
+// call, and one that is not known only while all of [Options.SlowCalls] are used
+// up. It is safe for concurrent use.
 func (s *Set) Refuses(ep relay.Endpoint) (relay.Verdict, bool) {
 	s.mu.RLock()
 	e := s.endpoints[ep.Key]
