@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // postgresFaults are errors that Postgres itself answers, F10.
@@ -78,12 +79,19 @@ func (b *breaking) trigger(ctx context.Context, when, code string) (func(context
 // nothing can be claimed, on the attempts nothing recorded.
 func lock(table string) injection {
 	return func(ctx context.Context, b *breaking) (func(context.Context) error, error) {
-		tx, err := b.pool.Begin(ctx)
+		var tx pgx.Tx
+		// The pool may still hold connections from before a fault.
+		err := b.eventually(ctx, 10*time.Second, "lock "+table, func(once context.Context) (err error) {
+			if tx, err = b.pool.Begin(ctx); err != nil { // it outlives this try
+				return err
+			}
+			if _, err = tx.Exec(once, `LOCK TABLE `+table+` IN ACCESS EXCLUSIVE MODE`); err != nil {
+				_ = tx.Rollback(ctx) // it may be what was broken
+			}
+			return err
+		})
 		if err != nil {
 			return nil, err
-		}
-		if _, err := tx.Exec(ctx, `LOCK TABLE `+table+` IN ACCESS EXCLUSIVE MODE`); err != nil {
-			return nil, errors.Join(err, tx.Rollback(ctx))
 		}
 		return tx.Rollback, nil
 	}

@@ -80,10 +80,14 @@ func (c *checker) healthyStayFast() {
 // latencies are the times from confirmation to first request, for endpoints
 // where nothing ever fails: far from any fault, and during outages of others.
 func (c *checker) latencies() (calm, sick []time.Duration) {
+	late := c.lateAround()
 	for _, e := range c.acked {
 		requests := c.requests[e.ID]
 		if len(requests) == 0 || !strings.HasPrefix(c.intended[e.ID].Path, "/fine/") {
 			continue
+		}
+		if late(e.At, requests[0].at) {
+			continue // that tells of the machine
 		}
 		took := max(0, requests[0].at.Sub(e.At))
 		switch near := c.faultsNear(e.At); {
@@ -94,6 +98,22 @@ func (c *checker) latencies() (calm, sick []time.Duration) {
 		}
 	}
 	return calm, sick
+}
+
+// lateAround returns whether the machine had no time for the campaign itself in
+// a span of time, or shortly before it.
+func (c *checker) lateAround() func(from, to time.Time) bool {
+	var lags []entry
+	for _, e := range c.history {
+		if e.What == sayLag {
+			lags = append(lags, e)
+		}
+	}
+	return func(from, to time.Time) bool {
+		return slices.ContainsFunc(lags, func(e entry) bool {
+			return e.At.After(from.Add(-time.Second)) && e.At.Add(-time.Duration(e.Millis)*time.Millisecond).Before(to)
+		})
+	}
 }
 
 // faultsNear are the faults that can still be felt at a moment.
