@@ -109,6 +109,12 @@ func (sc scenario) part(b *bytes.Buffer, all []line) {
 			spread(of, throughput), spread(of, p50), spread(of, p99), spread(of, first), spread(of, cpu), spread(of, cpuPostgres),
 			spread(of, memory), slices.Max(values(of, lost)), slices.Max(values(of, duplicates)))
 	}
+	for _, side := range sides(all) {
+		if of := of(all, side); settled(of[0]) > 0 {
+			fmt.Fprintf(b, "\n%s: what was queued first was set aside %s s after the first of it was published, %s events a second.\n",
+				upper(side), spread(of, settled), spread(of, settledRate))
+		}
+	}
 	fmt.Fprintf(b, "\n```text\n%s```\n", commands)
 }
 

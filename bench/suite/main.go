@@ -47,7 +47,7 @@ func main() {
 	var s settings
 	var only string
 	flag.StringVar(&only, "only", "", "scenarios, by the beginning of their names, with commas (default: all)")
-	flag.IntVar(&s.Runs, "runs", 5, "runs of each side of each scenario")
+	flag.IntVar(&s.Runs, "runs", 5, "runs of each side of each scenario; 0 only writes the document")
 	flag.BoolVar(&s.Short, "short", false, "less of what takes longest: no ten million rows, a tenth of the parked events")
 	flag.Float64Var(&s.Scale, "scale", 1, "multiply the numbers of events, to try a scenario quickly; such results are for nothing else")
 	flag.StringVar(&s.Dir, "dir", "", "directory for streams and database (default: a temporary one); not on a tmpfs")

@@ -59,7 +59,7 @@ func (t *target) profile(ctx context.Context) error {
 func top(ctx context.Context, file string, taken []string) error {
 	var text []byte
 	for _, order := range []string{"-flat", "-cum"} {
-		args := append([]string{"tool", "pprof", "-top", order, "-nodecount=40"}, taken...)
+		args := append([]string{"tool", "pprof", "-top", order, "-nodecount=22"}, taken...)
 		out, err := exec.CommandContext(ctx, "go", args...).Output()
 		if err != nil {
 			return fmt.Errorf("go tool pprof: %w", err)

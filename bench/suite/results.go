@@ -114,6 +114,8 @@ func first(l line) float64 { return healthy(l).FirstMS }
 func firstOfAll(l line) float64 { return l.Report.QueuedSeconds + first(l)/1000 }
 func settled(l line) float64    { return l.Report.SettledSeconds }
 
+func settledRate(l line) float64 { return float64(l.Report.Options.Queued) / l.Report.SettledSeconds }
+
 // cpu is that of relay or the floor, NATS included; cpuAll with Postgres.
 func cpu(l line) float64         { return usage(l, 0).CPUPer1000 }
 func cpuPostgres(l line) float64 { return usage(l, 1).CPUPer1000 }
