@@ -33,6 +33,7 @@ type app struct {
 	found    *endpoints
 	sender   *sender
 	consumer *consumer.Consumer
+	working  <-chan struct{} // closed when it has found its streams
 	admin    *admin.Server
 
 	clocks   *clocks
@@ -63,6 +64,7 @@ func newApp(ctx context.Context, config loaded, conn *nats.Conn, pool *pgxpool.P
 	if a.consumer, err = consumer.New(o); err != nil {
 		return nil, err
 	}
+	a.working = a.consumer.Ready()
 	a.clocks = a.compared()
 	a.admin = admin.New(admin.Options{
 		Address: config.Admin.Address, Token: config.Admin.Token, Metrics: metrics, Log: log, Checks: a.checks(),

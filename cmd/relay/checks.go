@@ -63,7 +63,7 @@ func (a *app) checks() map[string]func(context.Context) error {
 				return errors.New("is stopping: it takes no new webhooks")
 			}
 			select {
-			case <-a.consumer.Ready():
+			case <-a.working:
 				return nil
 			default:
 				return errors.New("is starting: it has not found its streams yet")

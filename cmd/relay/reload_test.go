@@ -147,15 +147,20 @@ func TestReload(t *testing.T) {
 }
 
 // SIGTERM's way in the program: the readiness page says that relay is stopping.
-func TestDrainingIsNotReady(t *testing.T) {
-	a := &app{}
+func TestReadyFromTheFirstLookUntilTheDrain(t *testing.T) {
+	working := make(chan struct{})
+	a := &app{working: working}
 	check := a.checks()["relay"]
+	if err := check(t.Context()); err == nil || !strings.Contains(err.Error(), "starting") {
+		t.Errorf("before it works it says %v", err)
+	}
+	close(working)
 	if err := check(t.Context()); err != nil {
 		t.Error(err)
 	}
 	a.draining.Store(true)
-	if err := check(t.Context()); err == nil {
-		t.Error("ready while it stops")
+	if err := check(t.Context()); err == nil || !strings.Contains(err.Error(), "stopping") {
+		t.Errorf("while it drains it says %v", err)
 	}
 }
 
