@@ -17,8 +17,8 @@ type Report struct {
 
 	QueuedSeconds  float64 `json:"queued_seconds,omitempty"`  // to publish what was queued first
 	SettledSeconds float64 `json:"settled_seconds,omitempty"` // until it was set aside
-	// When the first and the last of what was queued were delivered, counted from
-	// the begin of the load.
+	// When what was queued first was delivered, counted from the begin of the load:
+	// the first and the last of it but for one in a hundred at both ends.
 	RecoveryBegan  float64 `json:"recovery_began,omitempty"`
 	RecoveryEnded  float64 `json:"recovery_ended,omitempty"`
 	PublishSeconds float64 `json:"publish_seconds"`
@@ -154,17 +154,21 @@ func (r *run) figures() {
 	rep.Timeline = r.timeline(from)
 }
 
-// recovery is when what was queued first was delivered, from the first to the
-// last of it; 0 if none was.
+// recovery is when what was queued first was delivered: the first and the last
+// of it but for one in a hundred at both ends, which were tried before and wait
+// for their next attempt. It is 0 if none was delivered.
 func (r *run) recovery() (began, ended int64) {
+	var times []int64
 	for i := r.WarmUp; i < r.WarmUp+r.Queued; i++ {
-		at := r.seen[i].answered.Load()
-		if at != 0 && (began == 0 || at < began) {
-			began = at
+		if at := r.seen[i].answered.Load(); at != 0 {
+			times = append(times, at)
 		}
-		ended = max(ended, at)
 	}
-	return began, ended
+	if len(times) == 0 {
+		return 0, 0
+	}
+	slices.Sort(times)
+	return times[len(times)/100], times[(len(times)*99-1)/100]
 }
 
 // kinds reports on each kind that took part, and on what was queued first.

@@ -16,7 +16,7 @@ func (r Report) Print(w io.Writer) error {
 		fmt.Fprintf(t, "set aside\tafter %.2f s, %.0f/s\n", r.SettledSeconds, float64(r.Options.Queued)/r.SettledSeconds)
 	}
 	if r.RecoveryEnded > 0 {
-		fmt.Fprintf(t, "delivered of those\tfrom %.2f s to %.2f s of the load\n", r.RecoveryBegan, r.RecoveryEnded)
+		fmt.Fprintf(t, "98 %% of those delivered\tfrom %.2f s to %.2f s of the load\n", r.RecoveryBegan, r.RecoveryEnded)
 	}
 	fmt.Fprintf(t, "published\t%d of %d in %.2f s, %.0f/s\n", r.Confirmed, r.Published, r.PublishSeconds, r.PublishRate)
 	fmt.Fprintf(t, "throughput\t%.0f/s, first publish to last first delivery %.2f s\n", r.Throughput, r.Seconds)

@@ -27,7 +27,7 @@ const reading = `
 
 - A figure is the median of its runs, with the lowest and the highest in brackets. A ratio is the median over pairs of runs that were made one directly after the other: what slowed the machine slowed both.
 - Latency is from the call that publishes an event to the first byte of its first request at the receiver. In a burst it is the time spent waiting in the queue.
-- CPU is in seconds for 1,000 deliveries: that of the process with its NATS server, and after the plus sign that of Postgres with all its processes. Load and receiver are not in it. At a low rate most of it is waking up.
+- CPU is in seconds for 1,000 deliveries: that of the process with its NATS server, and after the plus sign that of Postgres with all its processes. Load and receiver are not in it. At a low rate most of it is waking up. Where events were queued first it contains setting them aside, which is no delivery.
 - Memory is the most that the process had resident, looked at every two seconds.
 - First is when the first healthy delivery was made, counted from the first healthy publish.
 - The bare loop waits for the answer to each acknowledgement, as relay must: only then it is known that no second delivery follows. It loses nothing by that which a plain acknowledgement would keep, but it is slower than one.
