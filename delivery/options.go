@@ -35,7 +35,7 @@ type Options struct {
 	Secrets   []relay.Secret // sign for endpoints without secrets of their own
 
 	MaxIdleConns        int           // connections kept open; default 4096, about 20 KB each
-	MaxIdleConnsPerHost int           // default 64
+	MaxIdleConnsPerHost int           // default 256, more than one endpoint has in flight
 	IdleTimeout         time.Duration // of a connection kept open; default 30 s, with HTTP/2 at most 5 s
 
 	RootCAs  *x509.CertPool // the authorities to trust; default: the system's
@@ -55,7 +55,7 @@ func (o Options) withDefaults() Options {
 	}
 	o.UserAgent = cmp.Or(o.UserAgent, "relay/"+version())
 	o.MaxIdleConns = cmp.Or(o.MaxIdleConns, 4096)
-	o.MaxIdleConnsPerHost = cmp.Or(o.MaxIdleConnsPerHost, 64)
+	o.MaxIdleConnsPerHost = cmp.Or(o.MaxIdleConnsPerHost, 256)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 30*time.Second)
 	return o
 }

@@ -54,9 +54,10 @@ func (l *load) slow() bool { return l.old > 0 || l.took > slowAfter }
 func (l *load) quick() bool { return l.took > 0 && !l.slow() }
 
 // soon reports whether one of n slots, all taken, is about to come free for one
-// more call.
+// more call. Of an endpoint that has completed no call yet that is believed for
+// as long as it may be quick: a first burst would else be refused.
 func (l *load) soon(n int, now time.Time) bool {
-	return l.quick() && now.Sub(l.moved) <= stillFor &&
+	return !l.slow() && now.Sub(l.moved) <= stillFor &&
 		time.Duration(l.waiting+1)*l.took <= patience*time.Duration(n)
 }
 

@@ -42,7 +42,7 @@ type Options struct {
 	Timeout time.Duration
 
 	// Concurrency is how many calls may be in flight to one endpoint, for
-	// endpoints that do not say. Defaults to 32.
+	// endpoints that do not say. Defaults to 64.
 	Concurrency int
 
 	// SlowCalls is how many calls may be in flight to slow endpoints and to
@@ -135,7 +135,7 @@ func (o Options) withDefaults() Options {
 	o.MaxRetryAfter = min(positive(o.MaxRetryAfter, 24*time.Hour), relay.MaxExpiry)
 	o.MaxThrottle = positive(o.MaxThrottle, 5*time.Minute)
 	o.Timeout = positive(o.Timeout, 30*time.Second)
-	o.Concurrency = positive(o.Concurrency, 32)
+	o.Concurrency = positive(o.Concurrency, 64)
 	o.SlowCalls = positive(o.SlowCalls, 1024)
 	o.Idle = positive(o.Idle, 10*time.Minute)
 	o.Circuit.Failures = positive(o.Circuit.Failures, 5)

@@ -166,7 +166,7 @@ func Default() Config {
 			MaxBackoff:    day,
 			MaxRetryAfter: day,
 			SuccessCodes:  codeRanges{{From: 200, To: 299}},
-			Concurrency:   32,
+			Concurrency:   64,
 			SlowCalls:     1024,
 			Circuit:       CircuitConfig{Failures: 5, Executions: 10, Delay: 30 * time.Second, Probes: 1},
 		},
