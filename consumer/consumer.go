@@ -4,6 +4,7 @@
 //	handle.go   the way of one webhook, on one screen: start here
 //	streams.go  the three streams and two durable consumers, and what is in them
 //	setup.go    creating and comparing them
+//	open.go     finding them when relay starts
 //	fetch.go    pulling messages, no more than there is room for
 //	held.go     what is in hand: keeping it alive, and slow requests from filling the slots
 //	aside.go    setting the events of a sick endpoint aside, before they are claimed
@@ -224,21 +225,12 @@ func (c *Consumer) Ready() <-chan struct{} { return c.ready }
 // (for at most Options.Drain) and returns. What was not finished is not
 // acknowledged: it will be delivered again, to this process or another.
 //
-// It returns an error if the streams are not there: run relay init.
+// It waits for a JetStream that does not answer yet, and returns an error if the
+// streams are not there: run relay init.
 func (c *Consumer) Run(ctx context.Context) error {
-	queue, err := c.js.Consumer(ctx, StreamQueue, DurableQueue)
+	queue, due, err := c.open(ctx)
 	if err != nil {
-		return missingStream(StreamQueue, DurableQueue, err)
-	}
-	due, err := c.js.Consumer(ctx, StreamLater, DurableDue)
-	if err != nil {
-		return missingStream(StreamLater, DurableDue, err)
-	}
-	if c.later, err = c.js.Stream(ctx, StreamLater); err != nil {
-		return missingStream(StreamLater, DurableDue, err)
-	}
-	if c.dead, err = c.js.Stream(ctx, StreamDead); err != nil {
-		return missingStream(StreamDead, "", err)
+		return err
 	}
 	service, err := c.serveReplay(ctx)
 	if err != nil {
@@ -284,15 +276,4 @@ func (c *Consumer) drain(stopWork context.CancelCauseFunc) {
 	})
 	defer late.Stop()
 	c.working.Wait()
-}
-
-func missingStream(stream, durable string, err error) error {
-	what := "stream " + stream
-	if durable != "" {
-		what += " with durable consumer " + durable
-	}
-	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("consumer: %s does not exist: run relay init: %w", what, err)
-	}
-	return fmt.Errorf("consumer: look up %s: %w", what, err)
 }
