@@ -12,12 +12,11 @@ import (
 // open finds the streams and their durable consumers. A JetStream that does not
 // answer is waited for, as Postgres is: a cluster may be electing, and a process
 // that was started at that moment must not end. One that says that something
-// does not exist, or is not to be asked for, is believed.
+// does not exist, or is not to be had, is believed.
 func (c *Consumer) open(ctx context.Context) (queue, due jetstream.Consumer, err error) {
 	for told := false; ; told = true {
 		queue, due, err = c.lookUp(ctx)
-		denied := errors.Is(c.Conn.LastError(), nats.ErrPermissionViolation)
-		if err == nil || ctx.Err() != nil || !isSilence(err) || denied {
+		if err == nil || ctx.Err() != nil || c.refusedForGood(err) {
 			return queue, due, err
 		}
 		if !told {
@@ -25,6 +24,19 @@ func (c *Consumer) open(ctx context.Context) (queue, due jetstream.Consumer, err
 		}
 		pause(ctx, fetchPause)
 	}
+}
+
+// refusedForGood reports whether trying again would change nothing.
+func (c *Consumer) refusedForGood(err error) bool {
+	for _, final := range []error{
+		jetstream.ErrStreamNotFound, jetstream.ErrConsumerNotFound, jetstream.ErrJetStreamNotEnabledForAccount,
+		nats.ErrConnectionClosed,
+	} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return errors.Is(c.Conn.LastError(), nats.ErrPermissionViolation)
 }
 
 func (c *Consumer) lookUp(ctx context.Context) (queue, due jetstream.Consumer, err error) {
