@@ -17,8 +17,12 @@
 //	bury.go     laying an event among the dead letters, once; unbury.go takes it from there
 //	moves.go    what happens while a stream takes nothing
 //	lanes.go    bringing parked events back when their endpoint is well
+//	ramp.go     how many at a time; release.go takes them from their lane
 //	sweep.go    finding schedules that did not fire
+//	service.go  what operators may ask of relay; jobs.go knows what takes longer
 //	replay.go   asking for dead letters back; replay_job.go brings them
+//	lane_list.go    asking for the lanes, and draining one at once
+//	lane_bury.go    giving up what is parked
 //	stats.go    how things stand, looked at every second; stall.go and missing.go help
 //	events.go   telling the world, over NATS and in the log
 //
@@ -59,11 +63,13 @@ type Calendar interface {
 // Policy decides whether an attempt may be made and what came of it. No
 // attempts in the answer means that it was refused; two mean a quick retry.
 // Refuses says beforehand whether Do would refuse, and costs next to nothing.
+// Rest is how long an endpoint is not to be called, and Wake ends that.
 type Policy interface {
 	Do(ctx context.Context, ep relay.Endpoint, w relay.Webhook, c relay.Claim,
 		send func(context.Context) relay.Attempt) ([]relay.Attempt, relay.Verdict)
 	Refuses(ep relay.Endpoint) (relay.Verdict, bool)
 	Rest(endpointKey string) time.Duration
+	Wake(endpointKey string)
 }
 
 // Sender makes one HTTP exchange. It never fails: a failure is in the attempt.
@@ -110,14 +116,16 @@ type Options struct {
 	// ExpiresAfter is when an event that names no expires_at is given up,
 	// counted from its acceptance or its scheduled_at. Defaults to 72 hours.
 	ExpiresAfter time.Duration
+	// Lanes say how fast parked events are brought back.
+	Lanes LaneOptions
 	// Sweep is how often lanes and overdue schedules are looked for. Defaults
 	// to 10 s.
 	Sweep time.Duration
 	// Drain is how long Run waits for webhooks in hand after its context has
 	// ended. Defaults to 40 s: more than one exchange takes.
 	Drain time.Duration
-	// ReplayRate is the number of dead letters replayed per second. Defaults
-	// to 500.
+	// ReplayRate is the number of dead letters replayed per second, and of parked
+	// events that are buried. Defaults to 500.
 	ReplayRate int
 	// Observe is called once for every webhook that was worked on, after it
 	// was recorded; metrics hang here. It must not block.
@@ -140,6 +148,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Sweep, 10*time.Second)
 	setDefault(&o.Drain, 40*time.Second)
 	setDefault(&o.ReplayRate, 500)
+	o.Lanes = o.Lanes.withDefaults()
 	if o.Observe == nil {
 		o.Observe = func(relay.Webhook, []relay.Attempt, relay.Verdict) {}
 	}
@@ -232,7 +241,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	service, err := c.serveReplay(ctx)
+	service, err := c.serve(ctx)
 	if err != nil {
 		return err
 	}

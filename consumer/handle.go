@@ -88,6 +88,8 @@ func (c *Consumer) attempt(
 	switch {
 	case fault != nil:
 		return nil, relay.Verdict{Action: relay.Dead, Reason: invalidReason(fault)}, nil
+	case m.bury != "":
+		return nil, relay.Verdict{Action: relay.Dead, Reason: m.bury}, nil
 	case !now.Before(w.ExpiresAt):
 		return nil, relay.Verdict{Action: relay.Dead, Reason: "expired: not delivered by " + w.ExpiresAt.Format(time.RFC3339)}, nil
 	case w.ScheduledAt.After(now):

@@ -4,29 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
 const (
-	// laneTick is how often a draining lane is looked at, and laneIdle how
-	// often one that has no room for more.
-	laneTick = 100 * time.Millisecond
-	laneIdle = 300 * time.Millisecond
-	// maxWindow is the most copies of one lane that are under way at once: one
-	// atomic batch.
-	maxWindow = 500
+	// laneTick is how often a draining lane is looked at, laneIdle how often one
+	// that has no room for more. Many lanes are looked at less often, so that
+	// the looks of one process stay below some hundreds a second.
+	laneTick = 25 * time.Millisecond
+	laneIdle = 100 * time.Millisecond
+	// laneHands is how many lanes are looked at at a time: one that does not
+	// answer holds up no other.
+	laneHands = 8
 	// laneBytes bounds what one batch takes into memory.
 	laneBytes = 8 << 20
-	// probeAfter is when one more event is released although those before it
-	// are not settled: they may be waiting for their backoff.
-	probeAfter = 10 * time.Second
 	// laneTimeout bounds one look at a lane.
 	laneTimeout = 10 * time.Second
 )
@@ -36,42 +32,67 @@ const (
 // just started finds those that another left behind.
 //
 // A lane that is not empty means that its endpoint is recovering, whatever the
-// local circuit says. So its head is released as a probe, and if that is
-// settled, twice as many, up to maxWindow at a time. The window counts the
+// local circuit says. So its head is released as a probe, and with every event
+// that is settled, a few more: see ramp. What counts as under way are the
 // copies on webhooks.due.<endpoint key> that are not settled yet, whichever
 // process has them: an endpoint that is slow is drained slowly. When the
 // circuit opens again the window falls back to one probe.
+//
+// What comes new for such an endpoint does not wait for the lane: it is tried
+// at once, beside it, if the endpoint may be called and has room; else it goes
+// behind, to the lane's end. Events have no order, and one that is new is worth
+// more than one that is old.
 //
 // Two processes that drain one lane at the same time copy an event twice; its
 // claim makes the second copy harmless.
 type lanes struct {
 	*Consumer
-	mu    sync.Mutex
-	known map[string]*lane
+	mu      sync.Mutex
+	known   map[string]*lane
+	events  atomic.Uint64 // in all lanes, as the last sweep counted them
+	working sync.WaitGroup
+	free    chan struct{} // hands
 }
 
 // lane is what this process remembers of one lane between two looks.
 type lane struct {
-	next     time.Time // not looked at before
-	window   int       // how many copies may be under way
-	released int       // how many the last look released
-	asleep   int       // copies that were under way at the last probe and did not settle
-	probe    time.Time // when one more is released in any case
+	ramp ramp // only of the look that is under way
+
+	next    time.Time // not looked at before
+	busy    bool      // a look is under way
+	again   bool      // something was parked since it began
+	pressed bool      // the next look does not wait for what was released before
+	state   string    // what the last look found
 }
 
-func newLanes(c *Consumer) *lanes { return &lanes{Consumer: c, known: map[string]*lane{}} }
+func newLanes(c *Consumer) *lanes {
+	return &lanes{Consumer: c, known: map[string]*lane{}, free: make(chan struct{}, laneHands)}
+}
 
 // wake makes a lane known as soon as something is parked in it.
 func (l *lanes) wake(endpointKey string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.known[endpointKey] == nil {
-		l.known[endpointKey] = &lane{window: 1}
+	if la := l.known[endpointKey]; la != nil {
+		la.again = true
+		return
+	}
+	l.known[endpointKey] = &lane{ramp: newRamp(l.Lanes), state: LaneWaiting}
+}
+
+// drain has a lane looked at now.
+func (l *lanes) drain(endpointKey string) {
+	l.wake(endpointKey)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if la := l.known[endpointKey]; la != nil {
+		la.next, la.pressed = time.Time{}, true
 	}
 }
 
 // run drains lanes until ctx ends.
 func (l *lanes) run(ctx context.Context) {
+	defer l.working.Wait()
 	tick := time.NewTicker(laneTick)
 	defer tick.Stop()
 	var swept time.Time
@@ -80,14 +101,47 @@ func (l *lanes) run(ctx context.Context) {
 			swept = time.Now()
 			l.report("list lanes", l.find(ctx))
 		}
-		for key, lane := range l.due() {
-			l.report("drain lane "+key, l.step(ctx, key, lane))
+		for key, la := range l.due() {
+			l.look(ctx, key, la)
 		}
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 		}
 	}
+}
+
+// look waits for a free hand, which looks at one lane.
+func (l *lanes) look(ctx context.Context, key string, la *lane) {
+	select {
+	case l.free <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	l.working.Go(func() {
+		defer func() { <-l.free }()
+		began := time.Now()
+		wait, state, err := l.step(ctx, key, &la.ramp)
+		l.report("drain lane "+key, err)
+		l.looked(key, la, began.Add(wait), state)
+	})
+}
+
+// looked notes what a look at a lane found. One that is empty is forgotten.
+func (l *lanes) looked(key string, la *lane, next time.Time, state string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if state == laneEmpty && !la.again {
+		delete(l.known, key)
+		return
+	}
+	if state == laneEmpty {
+		state, next = LaneWaiting, time.Time{}
+	}
+	if !la.next.IsZero() { // else somebody wants it to be looked at once more
+		la.next = next
+	}
+	la.busy, la.again, la.state = false, false, state
 }
 
 func (l *lanes) report(step string, err error) {
@@ -100,10 +154,16 @@ func (l *lanes) report(step string, err error) {
 // find lists the lanes that are not empty.
 func (l *lanes) find(ctx context.Context) error {
 	counts, err := l.subjectCounts(ctx, subjectParked+">")
-	for subject := range counts {
+	if err != nil {
+		return err
+	}
+	events := uint64(0)
+	for subject, n := range counts {
+		events += n
 		l.wake(strings.TrimPrefix(subject, subjectParked))
 	}
-	return err
+	l.events.Store(events)
+	return nil
 }
 
 // subjectCounts counts the messages of WEBHOOKS_LATER by subject.
@@ -117,48 +177,68 @@ func (c *Consumer) subjectCounts(ctx context.Context, filter string) (map[string
 	return info.State.Subjects, nil
 }
 
-// due returns the lanes that want to be looked at now.
+// due returns the lanes that want to be looked at now, and counts them as being
+// looked at.
 func (l *lanes) due() map[string]*lane {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now, due := time.Now(), map[string]*lane{}
-	for key, lane := range l.known {
-		if !now.Before(lane.next) {
-			due[key] = lane
+	for key, la := range l.known {
+		if !la.busy && !now.Before(la.next) {
+			if la.pressed {
+				la.ramp.probe = time.Time{}
+			}
+			la.busy, la.pressed, la.next = true, false, now
+			due[key] = la
 		}
 	}
 	return due
 }
 
 // step looks at one lane and releases as much of it as its endpoint may take.
-func (l *lanes) step(ctx context.Context, key string, la *lane) error {
-	now := time.Now()
-	la.next = now.Add(laneTick)
+// It says when to look again, and the lane's state.
+func (l *lanes) step(ctx context.Context, key string, r *ramp) (wait time.Duration, state string, err error) {
 	if rest := l.Policy.Rest(key); rest > 0 {
-		la.window, la.released = 1, 0
-		la.next = now.Add(min(rest, l.Sweep))
-		return l.giveUp(ctx, key)
+		r.restart()
+		return min(rest, l.Sweep), LaneWaiting, l.giveUp(ctx, key)
 	}
 	counts, err := l.subjectCounts(ctx, subjectDue+key)
 	if err != nil {
-		la.next = now.Add(time.Second)
-		return err
+		return time.Second, LaneWaiting, err
 	}
-	n := la.room(counts[subjectDue+key], now)
-	if n == 0 {
-		la.next = now.Add(laneIdle)
-		return nil
+	now, n := time.Now(), 0
+	if n = r.room(counts[subjectDue+key], now); n == 0 {
+		return max(laneIdle, l.tick()), stateOf(r), nil
 	}
 	taken, err := l.release(ctx, key, n, nil)
 	if err != nil {
-		la.next = now.Add(time.Second)
-		return err
+		return time.Second, LaneWaiting, err
 	}
-	la.released, la.probe = taken, now.Add(probeAfter)
+	r.released(taken, now)
 	if taken == 0 {
-		l.forget(key)
+		return l.Sweep, laneEmpty, nil
 	}
-	return nil
+	return l.tick(), stateOf(r), nil
+}
+
+// tick is how long a lane that drains waits for its next look.
+func (l *lanes) tick() time.Duration {
+	return min(laneTick*time.Duration(1+l.size()/10), time.Second)
+}
+
+// The states of a lane.
+const (
+	LaneWaiting  = "waiting"  // its endpoint rests
+	LaneProbing  = "probing"  // a few events show whether the endpoint is well
+	LaneDraining = "draining" // it is, and the lane is on its way
+	laneEmpty    = ""
+)
+
+func stateOf(r *ramp) string {
+	if r.probing() {
+		return LaneProbing
+	}
+	return LaneDraining
 }
 
 // giveUp releases what has expired at the head of a lane: burying it needs no
@@ -166,33 +246,19 @@ func (l *lanes) step(ctx context.Context, key string, la *lane) error {
 func (l *lanes) giveUp(ctx context.Context, key string) error {
 	taken, err := l.release(ctx, key, 1, l.expired)
 	if taken == 1 && err == nil {
-		_, err = l.release(ctx, key, maxWindow, l.expired)
+		_, err = l.release(ctx, key, maxBatch, l.expired)
 	}
 	return err
 }
 
-// room says how many more events may be released while so many of the
-// endpoint's copies wait to be settled. Those that do not settle for as long as
-// a probe takes are asleep: a retry in a quarter of an hour, or an event that
-// never was in the lane. They no longer count, else one of them would hold up
-// all the rest.
-func (la *lane) room(waiting uint64, now time.Time) int {
-	waits := int(min(waiting, maxWindow))
-	la.asleep = min(la.asleep, waits)
-	if waits-la.asleep >= la.window && now.After(la.probe) {
-		la.asleep, la.window, la.released = waits, 1, 0
-	}
-	underWay := waits - la.asleep
-	if underWay == 0 && la.released > 0 { // all that was released is settled: the endpoint takes them
-		la.window = min(2*la.window, maxWindow)
-	}
-	return max(0, min(la.window-underWay, maxWindow-waits))
-}
-
-func (l *lanes) forget(key string) {
+// state is what this process knows of a lane.
+func (l *lanes) state(endpointKey string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.known, key)
+	if la := l.known[endpointKey]; la != nil && la.state != laneEmpty {
+		return la.state
+	}
+	return LaneWaiting
 }
 
 // size is the number of lanes that this process knows.
@@ -200,56 +266,4 @@ func (l *lanes) size() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.known)
-}
-
-// expired reports whether a parked event has passed its time.
-func (l *lanes) expired(raw *jetstream.RawStreamMsg) bool {
-	w, _ := decode(readMeta(raw.Subject, raw.Header), raw.Header, raw.Data, l.ExpiresAfter)
-	return !time.Now().Before(w.ExpiresAt)
-}
-
-// release moves up to n events from the head of a lane to webhooks.due, as
-// long as they satisfy only, and says how many. The copies are stored in one
-// atomic batch before the originals are removed.
-func (l *lanes) release(ctx context.Context, key string, n int, only func(*jetstream.RawStreamMsg) bool) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, laneTimeout)
-	defer cancel()
-	subject := subjectParked + key
-	parked, err := jetstreamext.GetBatch(ctx, l.js, StreamLater, n,
-		jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchMaxBytes(laneBytes))
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", subject, err)
-	}
-	var copies []*nats.Msg
-	var last uint64
-	for raw, err := range parked {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			break
-		}
-		if err != nil {
-			return 0, fmt.Errorf("read %s: %w", subject, err)
-		}
-		if before := raw.Header.Get("Nats-Last-Sequence"); before != strconv.FormatUint(last, 10) {
-			break // an answer was lost on the way: what it held must not be removed
-		}
-		if only != nil && !only(raw) {
-			break
-		}
-		m := readMeta(raw.Subject, raw.Header)
-		m.fromLane = true
-		copies = append(copies, copyOf(subjectDue+key, raw.Header, raw.Data, m))
-		last = raw.Sequence
-	}
-	if len(copies) == 0 {
-		return 0, nil
-	}
-	if err := l.storeBatch(ctx, copies); err != nil {
-		return 0, fmt.Errorf("publish %d copies to %s: %w", len(copies), subjectDue+key, err)
-	}
-	l.At(AfterMove)
-	err = l.later.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(last+1))
-	if err != nil {
-		return len(copies), fmt.Errorf("remove from %s what was copied: %w", subject, err)
-	}
-	return len(copies), nil
 }

@@ -22,6 +22,7 @@ const (
 	metaSubject    = metaPrefix + "Subject"    // where the producer published it
 	metaReplayed   = metaPrefix + "Replayed"   // when, RFC 3339; starts a new expiry
 	metaLane       = metaPrefix + "Lane"       // the copy was taken from its lane
+	metaBury       = metaPrefix + "Bury"       // why the copy is to be buried instead of tried
 	metaLetter     = metaPrefix + "Letter"     // the endpoint key in the subject of the letter that was replayed
 	metaEndpoint   = metaPrefix + "Endpoint-Key"
 	metaReason     = metaPrefix + "Reason" // why it is dead
@@ -39,6 +40,7 @@ type meta struct {
 	subject    string
 	replayed   time.Time
 	fromLane   bool
+	bury       string // why an operator gave it up; empty if nobody did
 	letter     string // the endpoint key of the dead letter that was replayed; empty if none was
 	copied     bool   // one of relay's own copies, not what the producer published
 }
@@ -86,6 +88,7 @@ func readMeta(subject string, h nats.Header) meta {
 	}
 	m.replayed, _ = time.Parse(time.RFC3339, h.Get(metaReplayed))
 	m.fromLane = h.Get(metaLane) != ""
+	m.bury = h.Get(metaBury)
 	m.letter = h.Get(metaLetter)
 	return m
 }
@@ -117,6 +120,9 @@ func copyOf(subject string, h nats.Header, body []byte, m meta) *nats.Msg {
 	}
 	if m.fromLane {
 		out.Header.Set(metaLane, "1")
+	}
+	if m.bury != "" {
+		out.Header.Set(metaBury, m.bury)
 	}
 	if m.letter != "" {
 		out.Header.Set(metaLetter, m.letter)

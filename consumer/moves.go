@@ -175,6 +175,16 @@ func (m *moves) standing(now time.Time) []Refusal {
 	return list
 }
 
+// refusal is the refusal of a stream that stands, or nil.
+func (m *moves) refusal(stream string, now time.Time) error {
+	for _, r := range m.standing(now) {
+		if r.Stream == stream {
+			return r
+		}
+	}
+	return nil
+}
+
 // store has something stored in a stream, with a few tries, unless the stream
 // refuses everything at the moment.
 func (c *Consumer) store(ctx context.Context, stream string, publish func(context.Context) error) error {

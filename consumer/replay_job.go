@@ -17,27 +17,9 @@ import (
 // replayPatience is how long a job goes on trying while nothing moves.
 const replayPatience = 5 * time.Minute
 
-// run replays letter by letter, at Options.ReplayRate.
-func (r *replays) run(ctx context.Context, job *Job, s span) {
-	err := r.each(ctx, job, s)
-	r.update(job, func(j *Job) {
-		switch {
-		case err == nil:
-			j.State = "done"
-		case ctx.Err() != nil:
-			j.State, j.Error = "stopped", "relay is stopping; ask again to go on"
-		default:
-			j.State, j.Error = "failed", err.Error()
-		}
-	})
-	done := r.snapshot(job)
-	r.log.Info().Str("job", done.ID).Str("request", clip(done.Request)).Int("replayed", done.Replayed).
-		Int("failed", done.Failed).Str("error", done.Error).Msg("replay " + done.State)
-}
-
-// each replays the letters of a span. While NATS does not answer it tries on,
+// each replays the letters of a span, at Options.ReplayRate. While NATS does not answer it tries on,
 // as everything in relay does, and gives up after replayPatience.
-func (r *replays) each(ctx context.Context, job *Job, s span) error {
+func (r *service) each(ctx context.Context, job *Job, s span) error {
 	pace := rate.NewLimiter(rate.Limit(r.ReplayRate), max(1, r.ReplayRate/10))
 	moved := time.Now()
 	for seq := s.from; seq <= s.to; {
@@ -60,7 +42,7 @@ func (r *replays) each(ctx context.Context, job *Job, s span) error {
 
 // next replays the first letter from seq on, and returns where to go on: beyond
 // the span if there is none.
-func (r *replays) next(ctx context.Context, job *Job, seq uint64, s span) (uint64, error) {
+func (r *service) next(ctx context.Context, job *Job, seq uint64, s span) (uint64, error) {
 	raw, err := r.dead.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(s.filter))
 	if errors.Is(err, jetstream.ErrMsgNotFound) || (err == nil && raw.Sequence > s.to) {
 		return s.to + 1, nil
@@ -90,7 +72,7 @@ func looked(j *Job, seq uint64, replayed bool) {
 // the copy is stored. A crash in between leaves the letter, until the copy has
 // come to its end; replaying it again makes the same generation, which the
 // claim grants once.
-func (r *replays) one(ctx context.Context, raw *jetstream.RawStreamMsg, keepExpiry bool) (bool, error) {
+func (r *service) one(ctx context.Context, raw *jetstream.RawStreamMsg, keepExpiry bool) (bool, error) {
 	copied, ok := revived(raw, keepExpiry, time.Now())
 	if !ok {
 		r.log.Warn().Uint64("seq", raw.Sequence).Str("subject", raw.Subject).Msg("not a letter of relay's; left where it is")
@@ -130,7 +112,7 @@ func revived(raw *jetstream.RawStreamMsg, keepExpiry bool, now time.Time) (*nats
 		return nil, false
 	}
 	m.generation++
-	m.fromLane, m.letter = false, endpointKey
+	m.fromLane, m.bury, m.letter = false, "", endpointKey
 	if !keepExpiry {
 		m.replayed = now
 	}

@@ -140,7 +140,7 @@ func scheduleSubject(w relay.Webhook) string {
 // the id.
 func letter(m message, w relay.Webhook, claim relay.Claim, v relay.Verdict) *nats.Msg {
 	keep := m.metaOf(w)
-	keep.letter = ""
+	keep.letter, keep.bury = "", ""
 	out := copyOf(subjectDead+w.EndpointKey+"."+w.Key.String(), fitting(m.Headers()), m.Data(), keep)
 	h := out.Header
 	h.Set(metaEndpoint, w.EndpointKey)

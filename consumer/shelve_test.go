@@ -84,66 +84,6 @@ func TestOneEndpointCannotUseUpTheSleepersOfAll(t *testing.T) {
 	}
 }
 
-func TestLaneOpensAsItsEventsSettle(t *testing.T) {
-	now := time.Now()
-	la := &lane{window: 1}
-	look := func(underWay uint64, want int) {
-		t.Helper()
-		got := la.room(underWay, now)
-		if got != want {
-			t.Fatalf("with %d under way it releases %d, want %d", underWay, got, want)
-		}
-		if got > 0 {
-			la.released, la.probe = got, now.Add(probeAfter)
-		}
-		now = now.Add(laneTick)
-	}
-	look(0, 1) // the probe
-	look(1, 0) // not settled: nothing more
-	look(0, 2) // settled: twice as many
-	look(1, 1) // one of two: the window stays full
-	look(0, 4)
-	for want := 8; want < maxWindow; want *= 2 {
-		look(0, want)
-	}
-	look(0, maxWindow)
-	look(maxWindow, 0)
-	now = now.Add(probeAfter)
-	look(maxWindow-1, 1) // nothing settles: one probe now and then
-	look(maxWindow, 0)
-}
-
-// One copy that sleeps for long, such as a retry in a quarter of an hour, does
-// not hold up the events that are parked behind it.
-func TestASleepingCopyDoesNotHoldUpItsLane(t *testing.T) {
-	now := time.Now()
-	la := &lane{window: 1}
-	look := func(waiting uint64, want int) {
-		t.Helper()
-		got := la.room(waiting, now)
-		if got != want {
-			t.Fatalf("with %d copies it releases %d, want %d", waiting, got, want)
-		}
-		if got > 0 {
-			la.released, la.probe = got, now.Add(probeAfter)
-		}
-		now = now.Add(laneTick)
-	}
-	look(0, 1)
-	look(1, 0) // the probe failed, and sleeps
-	now = now.Add(probeAfter)
-	look(1, 1) // another one
-	look(2, 0) // on its way
-	look(1, 2) // settled: the endpoint takes them
-	look(3, 0)
-	for want := 4; want < maxWindow; want *= 2 {
-		look(1, want)
-	}
-	look(1, maxWindow-1) // never more copies than that, sleeping or not
-	look(maxWindow, 0)
-	look(0, maxWindow) // it woke, and was delivered
-}
-
 func TestSlotsAskForWhatIsFree(t *testing.T) {
 	s := newSlots(8)
 	take := func(want int) {

@@ -13,6 +13,7 @@ type Stats struct {
 	Queues   map[string]Queue // by stream: WEBHOOKS and WEBHOOKS_LATER; without those that do not answer
 	InFlight int              // webhooks in hand in this process
 	Lanes    int              // lanes known to hold parked events
+	Parked   uint64           // events in all lanes, as of the last sweep
 	Stalled  time.Duration    // how long work has been waiting while nothing moved; 0 while all is well
 
 	// Streams says what is wrong with the streams and durable consumers: which
@@ -39,6 +40,7 @@ type Queue struct {
 func (c *Consumer) Stats() Stats {
 	s := *c.stats.Load()
 	s.InFlight, s.Lanes = int(c.inFlight.Load()), c.lanes.size()
+	s.Parked = c.lanes.events.Load()
 	s.Refused = c.moves.standing(time.Now())
 	return s
 }

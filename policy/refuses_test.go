@@ -143,3 +143,31 @@ func TestRefusesAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// Who knows that an endpoint is well need not wait for its circuit's delay, nor
+// for the rest that it asked for. The next call is a probe all the same.
+func TestWakeEndsARest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := policy.New(exact)
+		s.Wake(orders.Key) // which is not known
+		fail(t, s, 5)
+		requireSame(t, s, orders, policy.CircuitOpen)
+		s.Wake(orders.Key)
+		if rest := s.Rest(orders.Key); rest != 0 {
+			t.Errorf("it rests for %v", rest)
+		}
+		requireCircuits(t, s, 0, 1)
+		do(t, s, answer(500)) // the probe fails
+		requireSame(t, s, orders, policy.CircuitOpen)
+		s.Wake(orders.Key)
+		requireSame(t, s, orders, "")
+		requireCircuits(t, s, 0, 0)
+		s.Wake(orders.Key) // well already
+		requireCircuits(t, s, 0, 0)
+
+		do(t, s, answer(429, "7"))
+		requireSame(t, s, orders, policy.Throttled)
+		s.Wake(orders.Key)
+		requireSame(t, s, orders, "")
+	})
+}

@@ -1,0 +1,154 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/relaywebhooks/relay"
+)
+
+const (
+	// lanesListed bounds an answer: it must fit into one message.
+	lanesListed = 1000
+	// lanesRead is how many lanes' heads are read at a time.
+	lanesRead = 16
+)
+
+// Lane is how one endpoint's parked events stand, as the process that answers
+// sees it.
+type Lane struct {
+	Endpoint string  `json:"endpoint"`       // its key
+	Name     string  `json:"name,omitempty"` // if it is registered
+	URL      string  `json:"url,omitempty"`  // of the event at the lane's head, without its query
+	Events   uint64  `json:"events"`
+	Oldest   float64 `json:"oldest_seconds"` // since the event at the head was accepted
+	Rest     float64 `json:"rest_seconds"`   // how long the endpoint is not to be called yet
+	State    string  `json:"state"`          // waiting, probing or draining
+}
+
+// Lanes is the answer of [SubjectLanes], as JSON: those with the most events
+// first, and at most 1,000.
+type Lanes struct {
+	Lanes  []Lane `json:"lanes"`
+	Count  int    `json:"count"`  // of all lanes, those that are not listed included
+	Events uint64 `json:"events"` // in all of them
+}
+
+// list answers with all lanes, or that of one endpoint.
+func (r *service) list(req micro.Request) {
+	filter := subjectParked + ">"
+	if text := strings.TrimSpace(string(req.Data())); text != "" {
+		key, err := r.endpointKey(text)
+		if err != nil {
+			refuse(req, "400", err)
+			return
+		}
+		filter = subjectParked + key
+	}
+	r.working.Go(func() {
+		lanes, err := r.lanesOf(r.ctx, filter)
+		if err != nil {
+			refuse(req, "500", err)
+			return
+		}
+		_ = req.RespondJSON(lanes)
+	})
+}
+
+// drain has a lane's endpoint called again, and answers with the lane.
+func (r *service) drain(req micro.Request) {
+	text := strings.TrimSpace(string(req.Data()))
+	key, err := r.endpointKey(text)
+	if err == nil && text == "" {
+		err = errors.New("want an endpoint's name, URL or key")
+	}
+	if err != nil {
+		refuse(req, "400", err)
+		return
+	}
+	r.log.Info().Str("endpoint_key", key).Msg("an operator drains the lane")
+	r.Policy.Wake(key)
+	r.lanes.drain(key)
+	r.working.Go(func() {
+		lanes, err := r.lanesOf(r.ctx, subjectParked+key)
+		switch {
+		case err != nil:
+			refuse(req, "500", err)
+		case lanes.Count == 0:
+			_ = req.RespondJSON(Lane{Endpoint: key, State: LaneDraining})
+		default:
+			_ = req.RespondJSON(lanes.Lanes[0])
+		}
+	})
+}
+
+// lanesOf finds the lanes whose subjects match a filter.
+func (r *service) lanesOf(ctx context.Context, filter string) (Lanes, error) {
+	counts, err := r.subjectCounts(ctx, filter)
+	if err != nil {
+		return Lanes{}, err
+	}
+	all := Lanes{Lanes: []Lane{}, Count: len(counts)}
+	for subject, n := range counts {
+		all.Events += n
+		all.Lanes = append(all.Lanes, Lane{Endpoint: strings.TrimPrefix(subject, subjectParked), Events: n})
+	}
+	slices.SortFunc(all.Lanes, func(a, b Lane) int {
+		if a.Events != b.Events {
+			return int(min(b.Events, 1<<30)) - int(min(a.Events, 1<<30)) //nolint:gosec // bounded
+		}
+		return strings.Compare(a.Endpoint, b.Endpoint)
+	})
+	all.Lanes = all.Lanes[:min(len(all.Lanes), lanesListed)]
+	hands := make(chan struct{}, lanesRead)
+	var reading sync.WaitGroup
+	for i := range all.Lanes {
+		hands <- struct{}{}
+		reading.Go(func() {
+			defer func() { <-hands }()
+			r.describe(ctx, &all.Lanes[i])
+		})
+	}
+	reading.Wait()
+	return all, nil
+}
+
+// describe adds what the event at its head says about a lane. What cannot be
+// read is left out.
+func (r *service) describe(ctx context.Context, lane *Lane) {
+	lane.State, lane.Rest = r.lanes.state(lane.Endpoint), r.Policy.Rest(lane.Endpoint).Seconds()
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	raw, err := r.later.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(subjectParked+lane.Endpoint))
+	if err != nil {
+		return
+	}
+	m := readMeta(raw.Subject, raw.Header)
+	lane.Oldest = max(0, time.Since(m.key.Time).Seconds())
+	w, err := decode(m, raw.Header, raw.Data, r.ExpiresAfter)
+	var ep relay.Endpoint
+	if err == nil {
+		ep, err = r.Endpoints.Find(w.EndpointName, w.URL)
+	}
+	if err == nil {
+		lane.Name = ep.Name
+		lane.URL, _, _ = strings.Cut(ep.URL, "?")
+	}
+}
+
+// String says the lane in one line, for people.
+func (l Lane) String() string {
+	s := fmt.Sprintf("%s: %d events, %s", l.Endpoint, l.Events, l.State)
+	if l.Rest > 0 {
+		s += fmt.Sprintf(", its endpoint rests for %.0fs", l.Rest)
+	}
+	return s
+}

@@ -1,0 +1,95 @@
+package consumer_test
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/relaywebhooks/relay/consumer"
+	"github.com/relaywebhooks/relay/relaytest"
+)
+
+// drain has the receiver's lane released.
+func drain(t *testing.T, r *relaytest.Relay) {
+	t.Helper()
+	if _, err := r.Conn.Request(consumer.SubjectDrain, []byte(r.Receiver.URL), 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The requests that an endpoint gets are never more than what it has answered
+// allows: the slow start, as it looks from outside.
+func TestADrainStartsSlowly(t *testing.T) {
+	const n = 300
+	slow := consumer.LaneOptions{First: 2, Growth: 1.5, Most: 20}
+	r := startWithLane(t, n, consumer.Options{Lanes: slow})
+	var mu sync.Mutex
+	began, answered, fault := 0, 0, ""
+	r.Receiver.Always(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		if began++; float64(began) > float64(slow.First)+slow.Growth*float64(answered) || began-answered > slow.Most {
+			fault = fmt.Sprintf("request %d after %d answers", began, answered)
+		}
+		mu.Unlock()
+		<-time.After(10 * time.Millisecond) // there is time for too many to come
+		mu.Lock()
+		answered++
+		mu.Unlock()
+		w.WriteHeader(http.StatusOK)
+	})
+	drain(t, r)
+	if !r.Eventually(func() bool { mu.Lock(); defer mu.Unlock(); return answered == n || fault != "" }) || fault != "" {
+		t.Fatalf("%d of %d answered; %s", answered, n, fault)
+	}
+	requireEmpty(t, r)
+}
+
+// No more events a second than the operator allows, however quick the endpoint.
+func TestADrainHoldsItsRate(t *testing.T) {
+	const n, perSecond = 40, 50
+	r := startWithLane(t, n, consumer.Options{Lanes: consumer.LaneOptions{First: 100, Rate: perSecond}})
+	began := time.Now()
+	drain(t, r)
+	for i := range n {
+		r.RequireDelivered(fmt.Sprint("parked_", i))
+	}
+	if took, least := time.Since(began), time.Second*(n-perSecond/10)/perSecond; took < least {
+		t.Errorf("%d events took %v, at %d a second they take %v", n, took, perSecond, least)
+	}
+}
+
+// While a lane is not empty, what comes new goes beside it if the endpoint may
+// be called, and behind it if not.
+func TestANewEventGoesBesideALaneOrBehindIt(t *testing.T) {
+	const n = 5
+	r := startWithLane(t, n, consumer.Options{Lanes: consumer.LaneOptions{Rate: 0.001}}) // one event, and no other
+	r.Publish(map[string]any{"url": r.Receiver.URL, "id": "behind"})
+	requireParked(t, r, n+1)
+	stream, err := r.JS.Stream(t.Context(), consumer.StreamLater)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := func() *jetstream.RawStreamMsg {
+		t.Helper()
+		raw, err := stream.GetLastMsgForSubject(t.Context(), "webhooks.parked."+r.Webhooks("behind")[0].EndpointKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	behind := last()
+	if got := behind.Header.Get("Relay-Meta-Id"); got != "behind" {
+		t.Fatalf("the lane's last event is %q, want the newest", got)
+	}
+	drain(t, r)
+	requireParked(t, r, n) // the first one was delivered: the circuit is closed
+	r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL, "id": "beside"}))
+	requireParked(t, r, n)
+	if now := last(); now.Sequence != behind.Sequence {
+		t.Errorf("the lane's last event is %s now", now.Header.Get("Relay-Meta-Id"))
+	}
+}

@@ -1,0 +1,91 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// maxBatch is how many events are taken from a lane at once: one atomic batch.
+const maxBatch = 500
+
+// release moves up to n events from the head of a lane to webhooks.due, as
+// long as they satisfy only, and says how many. The copies are stored in one
+// atomic batch before the originals are removed.
+func (l *lanes) release(ctx context.Context, key string, n int, only func(*jetstream.RawStreamMsg) bool) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, laneTimeout)
+	defer cancel()
+	parked, err := l.parked(ctx, key, 1, n)
+	if err != nil {
+		return 0, err
+	}
+	var copies []*nats.Msg
+	var last uint64
+	for _, raw := range parked {
+		if only != nil && !only(raw) {
+			break
+		}
+		copies = append(copies, fromLane(key, raw, ""))
+		last = raw.Sequence
+	}
+	if len(copies) == 0 {
+		return 0, nil
+	}
+	if err := l.storeBatch(ctx, copies); err != nil {
+		return 0, fmt.Errorf("publish %d copies to %s: %w", len(copies), subjectDue+key, err)
+	}
+	l.At(AfterMove)
+	err = l.later.Purge(ctx, jetstream.WithPurgeSubject(subjectParked+key), jetstream.WithPurgeSequence(last+1))
+	if err != nil {
+		return len(copies), fmt.Errorf("remove from %s what was copied: %w", subjectParked+key, err)
+	}
+	return len(copies), nil
+}
+
+// parked reads up to n events of a lane from a sequence on, in their order and
+// without a gap: where an answer was lost on the way, what it held must not be
+// removed.
+func (l *lanes) parked(ctx context.Context, key string, from uint64, n int) ([]*jetstream.RawStreamMsg, error) {
+	subject := subjectParked + key
+	batch, err := jetstreamext.GetBatch(ctx, l.js, StreamLater, min(n, maxBatch), jetstreamext.GetBatchSeq(from),
+		jetstreamext.GetBatchSubject(subject), jetstreamext.GetBatchMaxBytes(laneBytes))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", subject, err)
+	}
+	var found []*jetstream.RawStreamMsg
+	var last uint64
+	for raw, err := range batch {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", subject, err)
+		}
+		if raw.Header.Get("Nats-Last-Sequence") != strconv.FormatUint(last, 10) {
+			break
+		}
+		found = append(found, raw)
+		last = raw.Sequence
+	}
+	return found, nil
+}
+
+// fromLane makes the copy of a parked event that is due now: to be tried, or to
+// be buried if there is a reason.
+func fromLane(key string, raw *jetstream.RawStreamMsg, bury string) *nats.Msg {
+	m := readMeta(raw.Subject, raw.Header)
+	m.fromLane, m.bury = true, bury
+	return copyOf(subjectDue+key, raw.Header, raw.Data, m)
+}
+
+// expired reports whether a parked event has passed its time.
+func (l *lanes) expired(raw *jetstream.RawStreamMsg) bool {
+	w, _ := decode(readMeta(raw.Subject, raw.Header), raw.Header, raw.Data, l.ExpiresAfter)
+	return !time.Now().Before(w.ExpiresAt)
+}

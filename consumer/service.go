@@ -1,0 +1,98 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats.go/micro"
+)
+
+// The NATS micro service that operators ask.
+const (
+	SubjectReplay = "relay.dead.replay"  // replay dead letters
+	SubjectJob    = "relay.dead.job"     // how far a job has come; relay.lanes.job is the same
+	SubjectLanes  = "relay.lanes.list"   // the lanes, or that of one endpoint
+	SubjectDrain  = "relay.lanes.drain"  // bring a lane back now, whatever its endpoint's rest
+	SubjectExpire = "relay.lanes.expire" // bury what has been parked for too long
+	SubjectBury   = "relay.lanes.bury"   // bury what is parked
+
+	subjectLaneJob = "relay.lanes.job"
+)
+
+// service serves the micro service.
+type service struct {
+	*Consumer
+	micro   micro.Service
+	ctx     context.Context //nolint:containedctx // the jobs' lifetime; requests come from callbacks that have none
+	cancel  context.CancelFunc
+	working sync.WaitGroup
+	mu      sync.Mutex
+	jobs    map[string]*Job
+	order   []string
+}
+
+// serve starts the service. Its jobs end when ctx ends; asking again goes on
+// where a job stopped, because what is done is removed.
+func (c *Consumer) serve(ctx context.Context) (*service, error) {
+	r := &service{Consumer: c, jobs: map[string]*Job{}}
+	r.ctx, r.cancel = context.WithCancel(ctx)
+	var err error
+	r.micro, err = micro.AddService(c.Conn, micro.Config{
+		Name: "relay", Version: "1.0.0", Description: "relay: webhook delivery; replay of dead letters, and the lanes",
+	})
+	if err != nil {
+		r.cancel()
+		return nil, fmt.Errorf("consumer: offer the service: %w", err)
+	}
+	err = errors.Join(
+		r.offer("replay", SubjectReplay, "a sequence, from-to, an endpoint's name, URL or key, or all; then "+keepExpiry+" to respect expires_at", r.replay),
+		r.offer("lanes", SubjectLanes, "nothing, or an endpoint's name, URL or key", r.list),
+		r.offer("expire", SubjectExpire, "an endpoint's name, URL or key; then perhaps an age, such as 24h", r.expire),
+		r.offer("bury", SubjectBury, "an endpoint's name, URL or key; then perhaps a reason", r.buryLane),
+		// Only the process that runs a job knows it, so every process is asked.
+		r.offer("job", SubjectJob, "a job's id", r.job, micro.WithEndpointQueueGroupDisabled()),
+		r.offer("lane-job", subjectLaneJob, "a job's id", r.job, micro.WithEndpointQueueGroupDisabled()),
+		// Every process has a circuit of its own.
+		r.offer("drain", SubjectDrain, "an endpoint's name, URL or key", r.drain, micro.WithEndpointQueueGroupDisabled()),
+		c.Conn.FlushTimeout(settleTimeout), // so that who asks a relay that is ready is answered
+	)
+	if err != nil {
+		r.stop()
+		return nil, fmt.Errorf("consumer: offer the service: %w", err)
+	}
+	return r, nil
+}
+
+func (r *service) offer(name, subject, usage string, answer func(micro.Request), options ...micro.EndpointOpt) error {
+	options = append(options, micro.WithEndpointSubject(subject), micro.WithEndpointMetadata(map[string]string{"usage": usage}))
+	return r.micro.AddEndpoint(name, micro.HandlerFunc(answer), options...)
+}
+
+func (r *service) stop() {
+	r.cancel()
+	r.working.Wait()
+	_ = r.micro.Stop() // its subscriptions end with the connection in any case
+}
+
+// refuse answers a request that relay cannot read or carry out.
+func refuse(req micro.Request, code string, err error) {
+	_ = req.Error(code, err.Error(), []byte(err.Error())) // also for those who see the body alone
+}
+
+// endpointKey finds the endpoint that a person means.
+func (r *service) endpointKey(text string) (string, error) {
+	if strings.Contains(text, "://") {
+		ep, err := r.Endpoints.Find("", text)
+		return ep.Key, err
+	}
+	if ep, err := r.Endpoints.Find(text, ""); err == nil {
+		return ep.Key, nil
+	}
+	if strings.ContainsAny(text, ".*> \t") {
+		return "", fmt.Errorf("no endpoint is named %q", clip(text))
+	}
+	return text, nil // a key, as it stands in the subjects
+}
