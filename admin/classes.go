@@ -44,7 +44,7 @@ func reasonClass(attempts []relay.Attempt, v relay.Verdict) string {
 		return rejection(attempts[n-1])
 	}
 	// Without an attempt relay itself decided, and its reasons begin with these.
-	for _, class := range []string{"expired", "invalid", "poison", "blocked"} {
+	for _, class := range []string{"expired", "buried", "invalid", "poison", "blocked"} {
 		if strings.HasPrefix(v.Reason, class) {
 			return class
 		}

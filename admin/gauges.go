@@ -15,6 +15,7 @@ type Stats struct {
 	OldestDue  time.Duration     // for how long the oldest webhook that may be sent has been waiting
 	InFlight   int               // webhooks in this process's hands
 	Lanes      int               // endpoints whose events are parked
+	Parked     uint64            // events that are parked, over all endpoints
 	Stalled    time.Duration     // for how long work has been waiting while nothing moved
 
 	Blocked   map[string]time.Duration // for how long a stream has taken nothing that is moved to it, by stream
@@ -26,7 +27,7 @@ type Stats struct {
 type gauges struct {
 	stats                                        func() Stats
 	pending, ackPending, circuits, blocked, skew *prometheus.Desc
-	oldestDue, inFlight, lanes, stalled          *prometheus.Desc
+	oldestDue, inFlight, lanes, parked, stalled  *prometheus.Desc
 }
 
 func newGauges(stats func() Stats) *gauges {
@@ -41,6 +42,7 @@ func newGauges(stats func() Stats) *gauges {
 		oldestDue:  desc("relay_oldest_due_seconds", "How long the oldest webhook that may be sent has been waiting."),
 		inFlight:   desc("relay_in_flight", "Webhooks in this process's hands."),
 		lanes:      desc("relay_lanes", "Endpoints whose events are parked, as far as this process knows."),
+		parked:     desc("relay_lane_events", "Events that are parked, over all endpoints and processes, as of the last sweep."),
 		stalled:    desc("relay_stalled_seconds", "How long webhooks have been waiting while nothing moved; 0 while all is well."),
 		blocked: desc("relay_moves_blocked_seconds",
 			"How long a stream has taken nothing that relay moves to it, by stream; 0 while it does. The events wait.", "stream"),
@@ -52,7 +54,7 @@ func newGauges(stats func() Stats) *gauges {
 // Describe implements [prometheus.Collector].
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		g.pending, g.ackPending, g.circuits, g.blocked, g.skew, g.oldestDue, g.inFlight, g.lanes, g.stalled,
+		g.pending, g.ackPending, g.circuits, g.blocked, g.skew, g.oldestDue, g.inFlight, g.lanes, g.parked, g.stalled,
 	} {
 		ch <- d
 	}
@@ -82,5 +84,6 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	send(g.oldestDue, s.OldestDue.Seconds())
 	send(g.inFlight, float64(s.InFlight))
 	send(g.lanes, float64(s.Lanes))
+	send(g.parked, float64(s.Parked))
 	send(g.stalled, s.Stalled.Seconds())
 }

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,10 +103,7 @@ func (r *service) lanesOf(ctx context.Context, filter string) (Lanes, error) {
 		all.Lanes = append(all.Lanes, Lane{Endpoint: strings.TrimPrefix(subject, subjectParked), Events: n})
 	}
 	slices.SortFunc(all.Lanes, func(a, b Lane) int {
-		if a.Events != b.Events {
-			return int(min(b.Events, 1<<30)) - int(min(a.Events, 1<<30)) //nolint:gosec // bounded
-		}
-		return strings.Compare(a.Endpoint, b.Endpoint)
+		return cmp.Or(cmp.Compare(b.Events, a.Events), cmp.Compare(a.Endpoint, b.Endpoint))
 	})
 	all.Lanes = all.Lanes[:min(len(all.Lanes), lanesListed)]
 	hands := make(chan struct{}, lanesRead)

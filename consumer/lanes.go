@@ -18,8 +18,8 @@ const (
 	// the looks of one process stay below some hundreds a second.
 	laneTick = 25 * time.Millisecond
 	laneIdle = 100 * time.Millisecond
-	// laneHands is how many lanes are looked at at a time: one that does not
-	// answer holds up no other.
+	// laneHands is how many looks are under way at a time: a lane that does
+	// not answer holds up no other.
 	laneHands = 8
 	// laneBytes bounds what one batch takes into memory.
 	laneBytes = 8 << 20
@@ -206,8 +206,9 @@ func (l *lanes) step(ctx context.Context, key string, r *ramp) (wait time.Durati
 	if err != nil {
 		return time.Second, LaneWaiting, err
 	}
-	now, n := time.Now(), 0
-	if n = r.room(counts[subjectDue+key], now); n == 0 {
+	now := time.Now()
+	n := r.room(counts[subjectDue+key], now)
+	if n == 0 {
 		return max(laneIdle, l.tick()), stateOf(r), nil
 	}
 	taken, err := l.release(ctx, key, n, nil)

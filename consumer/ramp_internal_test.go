@@ -14,6 +14,7 @@ type rampLooks struct {
 }
 
 func newRampLooks(t *testing.T, o LaneOptions) *rampLooks {
+	t.Helper()
 	return &rampLooks{T: t, ramp: newRamp(o.withDefaults()), now: time.Now()}
 }
 

@@ -22,7 +22,7 @@ func (a *app) stats() admin.Stats {
 		Blocked:   map[string]time.Duration{consumer.StreamLater: 0, consumer.StreamDead: 0},
 		ClockSkew: a.clocks.skews(),
 	}
-	s.Lanes, s.Stalled = now.Lanes, now.Stalled
+	s.Lanes, s.Parked, s.Stalled = now.Lanes, now.Parked, now.Stalled
 	for queue, q := range now.Queues {
 		s.Pending[queue], s.AckPending[queue] = q.Pending, q.AckPending
 		s.OldestDue = max(s.OldestDue, q.OldestDue)

@@ -21,6 +21,7 @@ type Config struct {
 	Signing   SigningConfig             `koanf:"signing"`
 	Endpoints map[string]EndpointConfig `koanf:"endpoints"`
 	Replay    ReplayConfig              `koanf:"replay"`
+	Lanes     LanesConfig               `koanf:"lanes"`
 	Admin     AdminConfig               `koanf:"admin"`
 	Log       LogConfig                 `koanf:"log"`
 }
@@ -128,7 +129,17 @@ type EndpointConfig struct {
 	HTTP2        bool                    `koanf:"http2"`
 }
 
-// ReplayConfig paces the replay of dead letters.
+// LanesConfig says how fast parked events are brought back when their endpoint
+// is well again.
+type LanesConfig struct {
+	First  int     `koanf:"first" min:"1" max:"500"`
+	Growth float64 `koanf:"growth" min:"1" max:"100"`
+	Most   int     `koanf:"most" min:"1" max:"10000"`
+	Rate   float64 `koanf:"rate" min:"0"`
+}
+
+// ReplayConfig paces the replay of dead letters, and the burying of what is
+// parked.
 type ReplayConfig struct {
 	Rate int `koanf:"rate" min:"1" max:"100000"`
 }
@@ -174,6 +185,7 @@ func Default() Config {
 			Timeout: 30 * time.Second, ConnectTimeout: 5 * time.Second, Ports: []int{80, 443, 8443},
 		},
 		Replay: ReplayConfig{Rate: 500},
+		Lanes:  LanesConfig{First: 1, Growth: 2, Most: 500},
 		Admin:  AdminConfig{Address: admin.DefaultAddress},
 		Log:    LogConfig{Level: levelInfo, Format: formatAuto},
 	}

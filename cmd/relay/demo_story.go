@@ -66,7 +66,7 @@ func (t *teller) command(ctx context.Context, args ...string) (string, error) {
 // replay asks relay to bring letters back.
 func (t *teller) replay(ctx context.Context, which string) (job consumer.Job, err error) {
 	if t.nats == "" {
-		return ask(ctx, t.conn, consumer.SubjectReplay, which)
+		return ask[consumer.Job](ctx, t.conn, consumer.SubjectReplay, which)
 	}
 	answer, err := t.command(ctx, "req", "--raw", consumer.SubjectReplay, which)
 	if err != nil {

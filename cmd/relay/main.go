@@ -54,6 +54,7 @@ type grammar struct {
 	Send    sendCommand    `cmd:"" help:"Publish one webhook."`
 	Explain explainCommand `cmd:"" help:"Tell what became of a webhook, and what happens next."`
 	Replay  replayCommand  `cmd:"" help:"Send dead letters again."`
+	Lane    laneCommand    `cmd:"" help:"Show or change what is parked for endpoints that cannot be called."`
 	Doctor  doctorCommand  `cmd:"" help:"Check whether relay can work here, and say what to do if not."`
 	Bench   benchCommand   `cmd:"" help:"Measure a running relay: publish a load, receive it, and report."`
 	Version versionCommand `cmd:"" help:"Show which relay this is."`

@@ -37,7 +37,7 @@ func (c *replayCommand) Run(ctx context.Context, p *program) error {
 	if c.KeepExpiry {
 		request += " keep-expiry"
 	}
-	job, err := ask(ctx, conn, consumer.SubjectReplay, request)
+	job, err := ask[consumer.Job](ctx, conn, consumer.SubjectReplay, request)
 	if err != nil {
 		return err
 	}
@@ -54,9 +54,9 @@ func (c *replayCommand) Run(ctx context.Context, p *program) error {
 func next(ctx context.Context, conn *nats.Conn, job consumer.Job) (consumer.Job, error) {
 	select {
 	case <-ctx.Done():
-		return job, fmt.Errorf("interrupted; the replay goes on: nats req %s %s tells how far it is", consumer.SubjectJob, job.ID)
+		return job, fmt.Errorf("interrupted; the job goes on: nats req %s %s tells how far it is", consumer.SubjectJob, job.ID)
 	case <-time.After(time.Second):
-		return ask(ctx, conn, consumer.SubjectJob, job.ID)
+		return ask[consumer.Job](ctx, conn, consumer.SubjectJob, job.ID)
 	}
 }
 
@@ -79,25 +79,25 @@ func (c *replayCommand) result(p *program, job consumer.Job) error {
 	return nil
 }
 
-// ask sends a request to relay's service and reads the job that it answers with.
-func ask(ctx context.Context, conn *nats.Conn, subject, text string) (consumer.Job, error) {
+// ask sends a request to relay's service and reads its answer.
+func ask[T any](ctx context.Context, conn *nats.Conn, subject, text string) (T, error) {
+	var found T
 	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errors.New("no answer within 10s"))
 	defer cancel()
 	answer, err := conn.RequestWithContext(ctx, subject, []byte(text))
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
-		return consumer.Job{}, errors.New("no relay is running on this NATS server, or this user may not ask it")
+		return found, errors.New("no relay is running on this NATS server, or this user may not ask it")
 	case err != nil && ctx.Err() != nil:
-		return consumer.Job{}, fmt.Errorf("ask relay: %w", refused(conn, context.Cause(ctx)))
+		return found, fmt.Errorf("ask relay: %w", refused(conn, context.Cause(ctx)))
 	case err != nil:
-		return consumer.Job{}, fmt.Errorf("ask relay: %w", err)
+		return found, fmt.Errorf("ask relay: %w", err)
 	}
 	if problem := answer.Header.Get(micro.ErrorHeader); problem != "" {
-		return consumer.Job{}, usageError{errors.New(strings.TrimPrefix(problem, "consumer: "))}
+		return found, usageError{errors.New(strings.TrimPrefix(problem, "consumer: "))}
 	}
-	var job consumer.Job
-	if err := json.Unmarshal(answer.Data, &job); err != nil {
-		return consumer.Job{}, fmt.Errorf("relay's answer cannot be read: %w", err)
+	if err := json.Unmarshal(answer.Data, &found); err != nil {
+		return found, fmt.Errorf("relay's answer cannot be read: %w", err)
 	}
-	return job, nil
+	return found, nil
 }

@@ -89,6 +89,7 @@ func (c Config) consumerOptions(log zerolog.Logger) consumer.Options {
 		Slots: o.Slots, SlowCalls: c.Policy.SlowCalls, AckWait: o.AckWait, Timeout: c.Delivery.Timeout,
 		MaxAckPending: c.maxAckPending(), MaxSleep: o.MaxSleep,
 		ExpiresAfter: o.ExpiresAfter, Sweep: o.Sweep, Drain: o.Drain, ReplayRate: c.Replay.Rate, Logger: log,
+		Lanes: consumer.LaneOptions{First: c.Lanes.First, Growth: c.Lanes.Growth, Most: c.Lanes.Most, Rate: c.Lanes.Rate},
 	}
 }
 

@@ -46,7 +46,8 @@ func TestEveryoneDoesTheirWork(t *testing.T) {
 		t.Run("schedule", w.schedule) &&
 		t.Run("overdue schedule", w.overdue) &&
 		t.Run("lane", w.lane) &&
-		t.Run("dead letter and replay", w.replay)
+		t.Run("dead letter and replay", w.replay) &&
+		t.Run("lanes for the operator", w.lanes)
 	stop()
 	for name, c := range map[string]*client{"relay": w.relay, "producer": w.producer, "operator": w.operator} {
 		if refused := c.refusals(t); len(refused) > 0 {
@@ -138,6 +139,53 @@ func (w *world) lane(t *testing.T) {
 		w.hear(t, "delivered", fmt.Sprintf("sick-%d", i))
 	}
 	w.hear(t, "circuit", "")
+}
+
+// lanes: the operator sees what is parked, gives some of it up, and has the rest
+// sent.
+func (w *world) lanes(t *testing.T) {
+	w.sick.Store(true)
+	for i := range 12 {
+		w.publish(fmt.Sprintf("parked-%d", i), "/sick", nil)
+	}
+	var key string
+	eventually(t, "a lane in the list", func(context.Context) bool {
+		var lanes consumer.Lanes
+		if err := json.Unmarshal(w.ask(t, consumer.SubjectLanes, "").Data, &lanes); err != nil {
+			t.Fatal(err)
+		}
+		if lanes.Events == 0 {
+			return false
+		}
+		key = lanes.Lanes[0].Endpoint
+		return strings.HasPrefix(lanes.Lanes[0].URL, w.receiver.URL)
+	})
+	eventually(t, "something buried", func(context.Context) bool {
+		var job consumer.Job
+		if err := json.Unmarshal(w.ask(t, consumer.SubjectBury, key+" given up").Data, &job); err != nil {
+			t.Fatal(err)
+		}
+		return job.Buried > 0
+	})
+	for _, subject := range []string{consumer.SubjectExpire, "relay.lanes.job"} {
+		if m := w.ask(t, subject, "what.is.that"); m.Header.Get("Nats-Service-Error-Code") == "" {
+			t.Errorf("%s: %v %s", subject, m.Header, m.Data)
+		}
+	}
+	w.sick.Store(false)
+	w.ask(t, consumer.SubjectDrain, key)
+	eventually(t, "an end for each", func(context.Context) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for i := range 12 {
+			id := fmt.Sprintf("parked-%d", i)
+			ended := slices.Concat(w.heard["dead"], w.heard["failed"], w.heard["delivered"])
+			if !slices.Contains(ended, id) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // replay: the operator finds the service, brings a dead letter back, and is
