@@ -58,6 +58,10 @@ func TestExtraCopiesChangeNothing(t *testing.T) {
 		if i%50 == 49 {
 			ask(t, r, consumer.SubjectReplay, "all")
 		}
+		if i%40 == 39 { // whatever is parked there then, by now or in a copy
+			ask(t, r, consumer.SubjectBury, receiver.URL+"/1")
+			drain(t, r, receiver.URL+"/2")
+		}
 	}
 	for i := range n {
 		r.RequireStatus(fmt.Sprint("copied_", i), "delivered", "failed", "dead")

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// buryBatch is how many events of a lane are given up at a time.
-	buryBatch = 100
+	// maxBuryBatch is how many events of a lane are given up at a time, at most.
+	maxBuryBatch = 100
 	// removers is how many of them are removed from their lane at a time.
 	removers = 16
 	// maxBuryReason bounds the reason that an operator gives.
@@ -93,7 +93,7 @@ func (r *service) startBurial(req micro.Request, text, name string, b burial) {
 // buryAll gives up the events of a burial, at Options.ReplayRate. While NATS
 // does not answer, or takes no dead letters, it tries on.
 func (r *service) buryAll(ctx context.Context, job *Job, b burial) error {
-	pace := rate.NewLimiter(rate.Limit(r.ReplayRate), buryBatch)
+	pace := rate.NewLimiter(rate.Limit(r.ReplayRate), max(1, min(r.ReplayRate/5, maxBuryBatch)))
 	moved := time.Now()
 	for seq := uint64(1); seq <= b.last; {
 		next, err := r.buryNext(ctx, job, b, seq, pace)
@@ -116,7 +116,7 @@ func (r *service) buryNext(ctx context.Context, job *Job, b burial, seq uint64, 
 		return seq, err
 	}
 	read, cancel := context.WithTimeout(ctx, laneTimeout)
-	parked, err := r.lanes.parked(read, b.key, seq, buryBatch)
+	parked, err := r.lanes.parked(read, b.key, seq, pace.Burst())
 	cancel()
 	if err != nil {
 		return seq, err

@@ -13,10 +13,10 @@ import (
 	"github.com/relaywebhooks/relay/relaytest"
 )
 
-// drain has the receiver's lane released.
-func drain(t *testing.T, r *relaytest.Relay) {
+// drain has an endpoint's lane released.
+func drain(t *testing.T, r *relaytest.Relay, url string) {
 	t.Helper()
-	if _, err := r.Conn.Request(consumer.SubjectDrain, []byte(r.Receiver.URL), 5*time.Second); err != nil {
+	if _, err := r.Conn.Request(consumer.SubjectDrain, []byte(url), 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -41,7 +41,7 @@ func TestADrainStartsSlowly(t *testing.T) {
 		mu.Unlock()
 		w.WriteHeader(http.StatusOK)
 	})
-	drain(t, r)
+	drain(t, r, r.Receiver.URL)
 	if !r.Eventually(func() bool { mu.Lock(); defer mu.Unlock(); return answered == n || fault != "" }) || fault != "" {
 		t.Fatalf("%d of %d answered; %s", answered, n, fault)
 	}
@@ -53,7 +53,7 @@ func TestADrainHoldsItsRate(t *testing.T) {
 	const n, perSecond = 40, 50
 	r := startWithLane(t, n, consumer.Options{Lanes: consumer.LaneOptions{First: 100, Rate: perSecond}})
 	began := time.Now()
-	drain(t, r)
+	drain(t, r, r.Receiver.URL)
 	for i := range n {
 		r.RequireDelivered(fmt.Sprint("parked_", i))
 	}
@@ -85,8 +85,13 @@ func TestANewEventGoesBesideALaneOrBehindIt(t *testing.T) {
 	if got := behind.Header.Get("Relay-Meta-Id"); got != "behind" {
 		t.Fatalf("the lane's last event is %q, want the newest", got)
 	}
-	drain(t, r)
-	requireParked(t, r, n) // the first one was delivered: the circuit is closed
+	drain(t, r, r.Receiver.URL)
+	requireParked(t, r, n)
+	if !r.Eventually(func() bool { // the first one is delivered, and the circuit is closed
+		return len(r.Receiver.Requests()) == 4 && lanes(t, r, r.Receiver.URL).Lanes[0].Rest == 0
+	}) {
+		t.Fatalf("%d requests, %+v", len(r.Receiver.Requests()), lanes(t, r, ""))
+	}
 	r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL, "id": "beside"}))
 	requireParked(t, r, n)
 	if now := last(); now.Sequence != behind.Sequence {
