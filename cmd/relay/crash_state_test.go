@@ -5,8 +5,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -136,9 +140,7 @@ func TestAPauseInTheMiddleOfARequest(t *testing.T) {
 	paused := s.startPrompt("")
 	id := s.Publish(map[string]any{"url": s.Receiver.URL})
 	s.Next()
-	if err := paused.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	standStill(t, paused.Process)
 	close(release) // its answer arrives while it stands still
 	s.startPrompt("")
 	s.RequireDelivered(id)
@@ -156,6 +158,42 @@ func TestAPauseInTheMiddleOfARequest(t *testing.T) {
 	if n := len(s.Receiver.Requests()); n != 2 || rows["response"] != 1 || rows["unrecorded"] != 1 || w.Attempts != 1 {
 		t.Errorf("%d requests, the rows %v, recorded %+v; want two requests, one of them unrecorded", n, rows, w)
 	}
+}
+
+// standStill stops a process and waits until each of its threads has stopped:
+// the signal alone only asks for it.
+func standStill(t *testing.T, p *os.Process) {
+	t.Helper()
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(relaytest.Patience); time.Now().Before(end); <-tick.C {
+		states, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid))
+		if err != nil || len(states) == 0 {
+			out, err := exec.CommandContext(t.Context(), "ps", "-o", "state=", "-p", strconv.Itoa(p.Pid)).Output()
+			if err != nil {
+				t.Fatalf("ask ps for the state of a process: %v", err)
+			}
+			if strings.HasPrefix(strings.TrimSpace(string(out)), "T") {
+				return
+			}
+			continue
+		}
+		if !slices.ContainsFunc(states, runs) {
+			return
+		}
+	}
+	t.Fatal("the process does not stop")
+}
+
+// runs reports whether a thread of Linux is not stopped, by its stat file: the
+// state follows the name in brackets.
+func runs(stat string) bool {
+	text, err := os.ReadFile(stat)
+	_, state, _ := strings.Cut(string(text), ") ")
+	return err == nil && !strings.HasPrefix(state, "T")
 }
 
 // C17: the streams are restored from a backup that is older than the record.
