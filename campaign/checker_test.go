@@ -124,7 +124,7 @@ func TestTheCheckerFindsEveryBrokenInvariant(t *testing.T) {
 			e.attempt(v, sec(33), second, "response", 200)
 		}},
 		{"I6", "more interrupted than can have been in flight", func(e *testimony) {
-			for range 2 * slots {
+			for range mostInFlight {
 				e.interrupted(sec(9.99), first)
 			}
 		}},

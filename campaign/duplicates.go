@@ -44,7 +44,7 @@ func (c *checker) duplicatesHaveACause() {
 		}
 	}
 	for cause, n := range perCause {
-		if n > 2*slots {
+		if n > mostInFlight {
 			c.wrong("I6", "", "%d unrecorded attempts of %s, more than can have been in flight", n, c.history[cause].Worker)
 		}
 	}

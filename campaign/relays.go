@@ -20,6 +20,8 @@ const (
 	ackWait        = 3 * time.Second
 	requestTimeout = time.Second
 	slots          = 32 // for each of the two queues of a process
+	slowCalls      = 32 // beside the slots
+	mostInFlight   = 2*slots + slowCalls
 	jitter         = 0.1
 	startPatience  = 30 * time.Second
 )
@@ -85,6 +87,9 @@ func (s *station) arguments() []string {
 		"policy.circuit.delay=500ms", "policy.concurrency=16", "admin.address=127.0.0.1:" + strconv.Itoa(s.port), "log.format=json",
 	} {
 		args = append(args, "--set", kv)
+	}
+	if s.binary != s.w.older { // which may not know of it, and has less in flight
+		args = append(args, "--set", "policy.slow_calls="+strconv.Itoa(slowCalls))
 	}
 	return args
 }
