@@ -30,7 +30,8 @@ func TestTheCheckerFindsABrokenProtocol(t *testing.T) {
 				"audit/audit.go", "\tc, err := l.claims.do(ctx, w.Key, weigh(w), claiming{webhook: w, id: newID()})\n",
 				"\tin := claiming{webhook: w, id: newID()}\n" +
 					"\tgo func() { _, _ = l.claims.do(ctx, w.Key, weigh(w), in) }()\n" +
-					"\tc, err := relay.Claim{ID: in.id, Verdict: relay.Verdict{Action: relay.Send, Place: relay.InQueue}}, error(nil)\n",
+					"\tc, err := relay.Claim{ID: in.id, Until: time.Now().Add(l.o.Lease), Lease: l.o.Lease, " +
+					"Verdict: relay.Verdict{Action: relay.Send, Place: relay.InQueue}}, error(nil)\n",
 			}},
 			faults: []string{"kill-postgres-and-relay", "kill-relay"},
 			breaks: []string{"I3", "I5", "I6"},
@@ -48,8 +49,8 @@ func TestTheCheckerFindsABrokenProtocol(t *testing.T) {
 			changes: []replacement{
 				{handle, "\t\tc.left(w, \"record\", err)\n", "\t\t_ = m.Nak()\n"},
 				{
-					"audit/settle.go", "\t\tcase away:\n\t\t}\n",
-					"\t\tcase away:\n\t\t\tfor _, q := range batch {\n\t\t\t\tq.err = err\n\t\t\t}\n\t\t\treturn\n\t\t}\n",
+					"audit/settle.go", "\t\tcase overtaken, away:\n\t\t}\n",
+					"\t\tcase overtaken:\n\t\tcase away:\n\t\t\tc.fail(err, batch...)\n\t\t\treturn\n\t\t}\n",
 				},
 			},
 			faults: []string{"kill-postgres"},
