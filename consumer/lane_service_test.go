@@ -16,11 +16,11 @@ import (
 )
 
 // startWithLane starts a relay whose receiver is well again, and n events
-// parked for it behind a circuit that stays open for an hour.
+// parked for it behind a circuit that stays open for longer than the test.
 func startWithLane(t *testing.T, n int, o consumer.Options) *relaytest.Relay {
 	t.Helper()
 	options := circuitOptions()
-	options.Policy.Circuit.Delay = time.Hour
+	options.Policy.Circuit.Delay = 10 * time.Minute
 	o.Sweep = 200 * time.Millisecond
 	options.Consumer = o
 	r := relaytest.Start(t, options)
@@ -190,6 +190,7 @@ func TestABurialThatBrokeOffLeavesNothingBehind(t *testing.T) {
 func TestWhatIsParkedForTooLongExpires(t *testing.T) {
 	r := startWithLane(t, 3, consumer.Options{})
 	between := time.Now()
+	<-time.After(2 * time.Second) // the age is counted from when relay reads the request
 	for i := range 2 {
 		r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("young_", i)})
 	}
@@ -249,7 +250,7 @@ func TestALaneIsFoundByItsEndpointsName(t *testing.T) {
 	receiver.Always(relaytest.Status(http.StatusInternalServerError))
 	options := circuitOptions()
 	options.Endpoints = []relay.Endpoint{{Name: "orders", URL: receiver.URL}}
-	options.Policy.Circuit.Delay = time.Hour
+	options.Policy.Circuit.Delay = 10 * time.Minute
 	r := relaytest.Start(t, options)
 	for i := range 5 {
 		r.Publish(map[string]any{"endpoint": "orders", "id": fmt.Sprint("o_", i)})
