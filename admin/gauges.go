@@ -16,10 +16,13 @@ type Stats struct {
 	InFlight   int               // webhooks in this process's hands
 	Lanes      int               // endpoints whose events are parked
 	Parked     uint64            // events that are parked, over all endpoints
+	Paused     map[string]int    // endpoints that are paused, by the process that said so: this, other
 	Stalled    time.Duration     // for how long work has been waiting while nothing moved
 
-	Blocked   map[string]time.Duration // for how long a stream has taken nothing that is moved to it, by stream
-	ClockSkew map[string]time.Duration // how far a server's clock is ahead of this machine's, by server: nats, postgres
+	Blocked map[string]time.Duration // for how long a stream has taken nothing that is moved to it, by stream
+	// PausesShared is false while processes cannot tell each other of pauses.
+	PausesShared bool
+	ClockSkew    map[string]time.Duration // how far a server's clock is ahead of this machine's, by server: nats, postgres
 }
 
 // gauges is a collector that asks for the stats once per scrape. Set gauges would
@@ -28,6 +31,7 @@ type gauges struct {
 	stats                                        func() Stats
 	pending, ackPending, circuits, blocked, skew *prometheus.Desc
 	oldestDue, inFlight, lanes, parked, stalled  *prometheus.Desc
+	paused, pausesShared                         *prometheus.Desc
 }
 
 func newGauges(stats func() Stats) *gauges {
@@ -43,7 +47,11 @@ func newGauges(stats func() Stats) *gauges {
 		inFlight:   desc("relay_in_flight", "Webhooks in this process's hands."),
 		lanes:      desc("relay_lanes", "Endpoints whose events are parked, as far as this process knows."),
 		parked:     desc("relay_lane_events", "Events that are parked, over all endpoints and processes, as of the last sweep."),
-		stalled:    desc("relay_stalled_seconds", "How long webhooks have been waiting while nothing moved; 0 while all is well."),
+		paused: desc("relay_pauses",
+			"Endpoints that no process is to call now, by the process that said so (this, other), as far as this process knows.", "by"),
+		pausesShared: desc("relay_pauses_shared",
+			"1 while processes tell each other of paused endpoints; 0 while each goes by what it knows itself."),
+		stalled: desc("relay_stalled_seconds", "How long webhooks have been waiting while nothing moved; 0 while all is well."),
 		blocked: desc("relay_moves_blocked_seconds",
 			"How long a stream has taken nothing that relay moves to it, by stream; 0 while it does. The events wait.", "stream"),
 		skew: desc("relay_clock_skew_seconds",
@@ -55,6 +63,7 @@ func newGauges(stats func() Stats) *gauges {
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		g.pending, g.ackPending, g.circuits, g.blocked, g.skew, g.oldestDue, g.inFlight, g.lanes, g.parked, g.stalled,
+		g.paused, g.pausesShared,
 	} {
 		ch <- d
 	}
@@ -75,6 +84,14 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range s.Circuits {
 		send(g.circuits, float64(n), state)
 	}
+	for by, n := range s.Paused {
+		send(g.paused, float64(n), by)
+	}
+	shared := 0.0
+	if s.PausesShared {
+		shared = 1
+	}
+	send(g.pausesShared, shared)
 	for stream, since := range s.Blocked {
 		send(g.blocked, since.Seconds(), stream)
 	}

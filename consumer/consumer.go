@@ -23,6 +23,7 @@
 //	replay.go   asking for dead letters back; replay_job.go brings them
 //	lane_list.go    asking for the lanes, and draining one at once
 //	lane_bury.go    giving up what is parked
+//	pauses.go   agreeing with other processes on who is not called; pauses_sync.go carries it
 //	stats.go    how things stand, looked at every second; stall.go and missing.go help
 //	events.go   telling the world, over NATS and in the log
 //
@@ -91,6 +92,9 @@ type Options struct {
 	Policy    Policy
 	Sender    Sender
 	Endpoints Endpoints
+	// Pauses are shared with other processes, and Policy asks them. Defaults to
+	// none: this process goes by what it knows itself.
+	Pauses *Pauses
 
 	// Slots is how many webhooks are worked on at a time, for each of the two
 	// queues. Defaults to 256.
@@ -246,6 +250,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 		return err
 	}
 	defer service.stop()
+	if c.Pauses != nil {
+		c.Pauses.begin(ctx)
+	}
 
 	// What waits must stop at once; what was sent must finish. So the work has
 	// a context of its own, which outlives ctx by the drain.
@@ -264,6 +271,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 
 	var beat sync.WaitGroup
 	beat.Go(func() { c.held.keepAlive(work, c.AckWait/3) })
+	if c.Pauses != nil {
+		beat.Go(func() { c.Pauses.run(work) }) // what is in hand may probe
+	}
 	loops.Wait()
 	c.drain(stopWork)
 	stopWork(errStopped)

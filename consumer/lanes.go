@@ -43,8 +43,9 @@ const (
 // behind, to the lane's end. Events have no order, and one that is new is worth
 // more than one that is old.
 //
-// Two processes that drain one lane at the same time copy an event twice; its
-// claim makes the second copy harmless.
+// One process at a time drains a lane, under a lease that it holds in the bucket
+// of pauses. Where that is away two may copy an event twice; its claim makes the
+// second copy harmless.
 type lanes struct {
 	*Consumer
 	mu      sync.Mutex
@@ -202,6 +203,14 @@ func (l *lanes) step(ctx context.Context, key string, r *ramp) (wait time.Durati
 		r.restart()
 		return min(rest, l.Sweep), LaneWaiting, l.giveUp(ctx, key)
 	}
+	if l.Pauses != nil {
+		if here, elsewhere := l.Pauses.drains(ctx, key); elsewhere {
+			return l.Sweep, laneEmpty, nil // the next sweep finds what is left of it
+		} else if !here {
+			r.restart()
+			return laneIdle, LaneWaiting, nil
+		}
+	}
 	counts, err := l.subjectCounts(ctx, subjectDue+key)
 	if err != nil {
 		return time.Second, LaneWaiting, err
@@ -217,6 +226,9 @@ func (l *lanes) step(ctx context.Context, key string, r *ramp) (wait time.Durati
 	}
 	r.released(taken, now)
 	if taken == 0 {
+		if l.Pauses != nil {
+			l.Pauses.drained(key)
+		}
 		return l.Sweep, laneEmpty, nil
 	}
 	return l.tick(), stateOf(r), nil

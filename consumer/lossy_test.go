@@ -96,6 +96,7 @@ func TestALossyReadOfALaneLosesNoEvent(t *testing.T) {
 		t.Fatalf("%d parked", count(t, r, "webhooks.parked.>"))
 	}
 	r.Stop()
+	endPauses(t, r)
 	r.Receiver.Always(relaytest.Status(http.StatusOK))
 	server, err := url.Parse(r.NATS.ClientURL())
 	if err != nil {

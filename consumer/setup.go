@@ -100,6 +100,9 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	set(&c, "allow_direct", &next.AllowDirect, true)
 	set(&c, "discard_new_per_subject", &next.DiscardNewPerSubject, want.DiscardNewPerSubject)
 	set(&c, "allow_msg_schedules", &next.AllowMsgSchedules, want.AllowMsgSchedules)
+	if want.AllowMsgTTL { // once it is on it stays on
+		set(&c, "allow_msg_ttl", &next.AllowMsgTTL, true)
+	}
 	set(&c, "allow_atomic", &next.AllowAtomicPublish, want.AllowAtomicPublish)
 	if len(c) == 0 {
 		return "unchanged", nil, nil

@@ -14,19 +14,25 @@ const (
 	StreamQueue  = "WEBHOOKS"       // what producers publish
 	StreamLater  = "WEBHOOKS_LATER" // what waits: schedules, lanes, and what has come due
 	StreamDead   = "WEBHOOKS_DEAD"  // what will not be delivered, with a reason
+	StreamPauses = "KV_" + BucketPauses
 	DurableQueue = "relay"
 	DurableDue   = "due"
+	BucketPauses = "relay_pauses" // a key-value bucket: endpoints that no process is to call
 
 	SubjectOutbound = "webhooks.outbound"
-	subjectLater    = "webhooks.later."  // <endpoint key>.<event key>: one schedule; of a replay, .<generation> follows
-	subjectDue      = "webhooks.due."    // <endpoint key>: schedules that fired, lanes that drain, replays
-	subjectParked   = "webhooks.parked." // <endpoint key>: the endpoint's lane
-	subjectDead     = "webhooks.dead."   // <endpoint key>.<event key>: one dead letter
+	subjectLater    = "webhooks.later."           // <endpoint key>.<event key>: one schedule; of a replay, .<generation> follows
+	subjectDue      = "webhooks.due."             // <endpoint key>: schedules that fired, lanes that drain, replays
+	subjectParked   = "webhooks.parked."          // <endpoint key>: the endpoint's lane
+	subjectDead     = "webhooks.dead."            // <endpoint key>.<event key>: one dead letter
+	subjectPauses   = "$KV." + BucketPauses + "." // <endpoint key>: until when, and why
 )
 
 // maxMessage bounds what a producer may store: 64 KiB below the payload that
 // relay's servers allow, so that a copy with relay's headers always fits.
 const maxMessage = relay.MaxBody
+
+// maxPause bounds one value of the bucket of pauses; they are far smaller.
+const maxPause = 4 << 10
 
 // DefaultMaxAckPending is how many messages of each durable consumer may be in
 // hand, asleep or being set aside at once, over all processes.
@@ -53,7 +59,8 @@ func (o StreamOptions) withDefaults() StreamOptions {
 	return o
 }
 
-// StreamConfigs returns the configuration of the three streams.
+// StreamConfigs returns the configuration of the three streams, and of the one in
+// which NATS keeps the bucket of pauses.
 func StreamConfigs(o StreamOptions) []jetstream.StreamConfig {
 	o = o.withDefaults()
 	return []jetstream.StreamConfig{
@@ -102,6 +109,29 @@ func StreamConfigs(o StreamOptions) []jetstream.StreamConfig {
 			Replicas:             o.Replicas,
 			AllowDirect:          true,
 		},
+		pausesConfig(o),
+	}
+}
+
+// pausesConfig is a bucket as every NATS client makes one.
+func pausesConfig(o StreamOptions) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              StreamPauses,
+		Description:       "relay: endpoints that no process is to call, one key each; they run out by themselves",
+		Subjects:          []string{subjectPauses + ">"},
+		Retention:         jetstream.LimitsPolicy,
+		Storage:           jetstream.FileStorage,
+		Discard:           jetstream.DiscardNew,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		MaxMsgSize:        maxPause,
+		MaxMsgsPerSubject: 1,
+		Duplicates:        2 * time.Minute,
+		Replicas:          o.Replicas,
+		AllowDirect:       true,
+		AllowRollup:       true,
+		DenyDelete:        true,
+		AllowMsgTTL:       true,
 	}
 }
 

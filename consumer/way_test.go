@@ -307,6 +307,7 @@ func TestAFullLaneDrainsAfterARestart(t *testing.T) {
 		t.Fatalf("%d parked", count(t, r, "webhooks.parked.>"))
 	}
 	r.Stop()
+	endPauses(t, r)
 	r.Receiver.Always(relaytest.Status(http.StatusOK))
 	options.NATS, options.DatabaseURL = r.NATS, r.URL
 	relaytest.Start(t, options)

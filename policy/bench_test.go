@@ -2,7 +2,9 @@ package policy
 
 import (
 	"context"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/relaywebhooks/relay"
 )
@@ -58,3 +60,36 @@ func called(b *testing.B, s *Set, ep relay.Endpoint, send func(context.Context) 
 	s.Do(b.Context(), ep, relay.Webhook{}, relay.Claim{}, send)
 	return ep
 }
+
+// BenchmarkDoShared delivers to one healthy endpoint, alone and beside other processes
+// that have paused no endpoint, or a thousand.
+func BenchmarkDoShared(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		shared bool
+		paused int
+	}{{"alone", false, 0}, {"shared", true, 0}, {"shared, 1000 paused", true, 1000}} {
+		b.Run(c.name, func(b *testing.B) {
+			s := New(Options{})
+			if c.shared {
+				s.Share(deaf{})
+			}
+			for i := range c.paused {
+				s.Pause(relay.Pause{Key: fmt.Sprint(i), Kind: relay.PauseCircuit, Until: time.Now().Add(time.Hour)})
+			}
+			ep := called(b, s, relay.Endpoint{Key: "a"}, call200)
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Do(b.Context(), ep, relay.Webhook{}, relay.Claim{}, call200)
+			}
+		})
+	}
+}
+
+// deaf are other processes that nobody hears of.
+type deaf struct{}
+
+func (deaf) Paused(relay.Pause)                      {}
+func (deaf) Ended(string)                            {}
+func (deaf) Resumed(string)                          {}
+func (deaf) Lease(context.Context, relay.Pause) bool { return true }

@@ -66,20 +66,24 @@ type circuit struct {
 
 	mu        sync.Mutex
 	era       uint64 // one more with every change of state
-	probing   int    // permits that are out, while half-open
-	opened    int    // times since it was last closed
-	retired   bool   // its endpoint was forgotten, or got another circuit
+	state     State
+	probing   int  // permits that are out, while half-open
+	opened    int  // times since it was last closed
+	retired   bool // its endpoint was forgotten, or got another circuit
+	quiet     bool // what changes now comes from another process
 	changes   []change
 	reporting bool
 }
 
 type change struct {
-	state State
-	until time.Time
+	state    State
+	until    time.Time
+	openings int  // if open: times in a row
+	quiet    bool // other processes know, or need not
 }
 
 func newCircuit(o *CircuitOptions, e *endpoint) *circuit {
-	c := &circuit{options: o, endpoint: e, gauge: e.gauge}
+	c := &circuit{options: o, endpoint: e, gauge: e.gauge, state: Closed}
 	b := circuitbreaker.NewBuilder[*call]().
 		WithFailureThresholdRatio(uint(o.Failures), uint(o.Executions)).
 		WithSuccessThreshold(uint(o.Probes)).
@@ -114,11 +118,12 @@ func (c *circuit) changed(e circuitbreaker.StateChangedEvent) {
 	}
 	c.era++
 	c.probing = 0
-	now := change{state: stateOf(e.NewState)}
+	now := change{state: stateOf(e.NewState), quiet: c.quiet}
+	c.state = now.state
 	switch now.state {
 	case Open:
 		c.opened++
-		now.until = time.Now().Add(c.breaker.RemainingDelay())
+		now.until, now.openings = time.Now().Add(c.breaker.RemainingDelay()), c.opened
 	case Closed:
 		c.opened = 0
 	case HalfOpen:
@@ -169,6 +174,9 @@ func (x circuitExecutor) Apply(
 func (x circuitExecutor) acquire(in policy.ExecutionInternal[*call]) (era uint64, refused *common.PolicyResult[*call]) {
 	x.mu.Lock()
 	defer x.unlock()
+	if err := x.lease(in.Context()); err != nil {
+		return x.era, refusal(err)
+	}
 	refused = x.counts.PreExecute(in)
 	if refused == nil && x.breaker.IsHalfOpen() {
 		x.probing++
@@ -225,7 +233,7 @@ func (c *circuit) retire() {
 	c.gauge.add(state, -1)
 	c.retired = true
 	if state != Closed {
-		c.changes = append(c.changes, change{state: Closed})
+		c.changes = append(c.changes, change{state: Closed, quiet: true})
 	}
 }
 

@@ -15,6 +15,7 @@ type endpoint struct {
 	key, name string
 	gauge     *gauge
 	flights   *flights
+	pauses    *pauses
 	load      load // in flights, guarded by its lock
 
 	mu       sync.Mutex
@@ -44,6 +45,7 @@ type settings struct {
 	concurrency int
 	rate        float64
 	burst       int
+	timeout     time.Duration
 }
 
 func newEndpoint(ep relay.Endpoint, s *Set) *endpoint {
@@ -52,6 +54,7 @@ func newEndpoint(ep relay.Endpoint, s *Set) *endpoint {
 		name:    strings.Clone(ep.Name),
 		gauge:   &s.gauge,
 		flights: &s.flights,
+		pauses:  &s.pauses,
 	}
 }
 
@@ -79,7 +82,7 @@ func (e *endpoint) enter(k *call) bool {
 }
 
 func wanted(o *Options, ep relay.Endpoint) settings {
-	return settings{options: o, concurrency: o.concurrency(ep), rate: ep.Rate, burst: ep.Burst}
+	return settings{options: o, concurrency: o.concurrency(ep), rate: ep.Rate, burst: ep.Burst, timeout: o.timeout(ep)}
 }
 
 // build makes the parts that want differs in and keeps the others. It returns
@@ -105,7 +108,7 @@ func (e *endpoint) build(o *Options, ep relay.Endpoint) (retired *circuit) {
 	return retired
 }
 
-// report tells OnCircuit of a change. The caller holds no lock.
+// report tells OnCircuit and the other processes of a change. The caller holds no lock.
 func (e *endpoint) report(c change) {
 	e.mu.Lock()
 	report, url := e.built.options.OnCircuit, e.url
@@ -113,11 +116,21 @@ func (e *endpoint) report(c change) {
 	if report != nil {
 		report(Circuit{Key: e.key, Name: e.name, URL: url, State: c.state, Until: c.until})
 	}
+	e.share(c)
 }
 
 // leave ends the call and takes what its attempts tell about the endpoint's
 // load.
 func (e *endpoint) leave(k *call) {
+	until, longer := e.learn(k)
+	if with := e.pauses.sharing; longer && with != nil {
+		with.Paused(relay.Pause{Key: e.key, Kind: relay.PauseThrottle, Until: until})
+	}
+}
+
+// learn is leave with e.mu held. It reports until when the endpoint is to rest,
+// if the call made that longer.
+func (e *endpoint) learn(k *call) (until time.Time, longer bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.inFlight--
@@ -127,8 +140,9 @@ func (e *endpoint) leave(k *call) {
 		e.saw(a.Took)
 	}
 	e.flights.end(&k.flight, e.took, len(k.attempts) > 0)
+	until = e.throttle.until
 	if len(k.attempts) == 0 {
-		return
+		return until, false
 	}
 	switch last := k.last(); {
 	case k.latest.success:
@@ -137,10 +151,12 @@ func (e *endpoint) leave(k *call) {
 		asked := retryAfter(last.Header, now, k.options.MaxThrottle)
 		e.throttle.failed(now, k.began, asked, last.Status != http.StatusTooManyRequests)
 	}
+	return e.throttle.until, e.throttle.until.After(until)
 }
 
 // rest returns how long the endpoint is not to be called, and why. While the
-// circuit is not closed that is the reason, whatever else there is.
+// circuit is not closed, here or in another process, that is the reason, whatever
+// else there is.
 func (e *endpoint) rest(now time.Time) (time.Duration, string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -153,8 +169,9 @@ func (e *endpoint) resting(now time.Time) (time.Duration, string) {
 		return 0, "" // made a moment ago
 	}
 	rest, closed := e.parts.circuit.rest()
-	rest = max(rest, e.throttle.until.Sub(now), 0)
-	if closed {
+	others, leased := e.pauses.rest(e.key, now)
+	rest = max(rest, e.throttle.until.Sub(now), others, 0)
+	if closed && !leased {
 		return rest, Throttled
 	}
 	return rest, CircuitOpen

@@ -56,6 +56,7 @@ type Set struct {
 	quick   retrypolicy.RetryPolicy[*call]
 	gauge   gauge
 	flights flights
+	pauses  pauses // of other processes
 
 	mu        sync.RWMutex
 	endpoints map[string]*endpoint // by key
@@ -171,14 +172,15 @@ func (s *Set) add(ep relay.Endpoint) *endpoint {
 }
 
 // Rest returns how long an endpoint is not to be called: while its circuit is
-// open, while all probes of a half-open circuit are out, and while it asked for
-// rest. Zero means that a call may be made.
+// open, while all probes of a half-open circuit are out, while it asked for
+// rest, and while another process has paused it. Zero means that a call may be made.
 func (s *Set) Rest(endpointKey string) time.Duration {
 	s.mu.RLock()
 	e := s.endpoints[endpointKey]
 	s.mu.RUnlock()
 	if e == nil {
-		return 0
+		rest, _ := s.pauses.rest(endpointKey, time.Now())
+		return rest
 	}
 	rest, _ := e.rest(time.Now())
 	return rest

@@ -93,8 +93,8 @@ func (k *call) refused(err error) relay.Verdict {
 		return deferred(Busy, full.Error(), k.endpoint.turn(now, slowWait, full.atATime()))
 	}
 	switch {
-	case errors.Is(err, circuitbreaker.ErrOpen):
-		rest, _ := k.circuit.rest()
+	case errors.Is(err, circuitbreaker.ErrOpen), errors.Is(err, errElsewhere):
+		rest, _ := k.endpoint.rest(now)
 		return parked(max(rest, probeWait))
 	case errors.Is(err, bulkhead.ErrFull):
 		return deferred(Busy, "", k.endpoint.turn(now, busyWait, 0))

@@ -18,8 +18,8 @@ import (
 // So ask once whenever a webhook comes, not again and again.
 //
 // It does not refuse an endpoint whose settings have changed since its last
-// call, and one that is not known only while all of [Options.SlowCalls] are used
-// up. It is safe for concurrent use.
+// call, and one that is not known only while another process has paused it or all of
+// [Options.SlowCalls] are used up. It is safe for concurrent use.
 func (s *Set) Refuses(ep relay.Endpoint) (relay.Verdict, bool) {
 	s.mu.RLock()
 	e := s.endpoints[ep.Key]
@@ -27,6 +27,12 @@ func (s *Set) Refuses(ep relay.Endpoint) (relay.Verdict, bool) {
 	o, now := s.options.Load(), time.Now()
 	if e != nil {
 		return e.refuses(wanted(o, ep), now)
+	}
+	if rest, leased := s.pauses.rest(ep.Key, now); rest > 0 {
+		if leased {
+			return parked(rest), true
+		}
+		return throttled(rest, rest), true
 	}
 	if _, noRoom := s.flights.look(nil, nil, o.SlowCalls, now); noRoom != nil {
 		return deferred(Busy, noRoom.Error(), slowWait+time.Duration(random()*float64(slowWait))), true

@@ -4,13 +4,27 @@ import (
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+
+	"github.com/relaywebhooks/relay"
 )
 
 // Wake ends an endpoint's rest, because somebody knows that it is well: a
 // throttled one may be called at once, and an open circuit is half-open, so that
 // the next calls are its probes. If they fail it opens again. An endpoint that
-// does not rest, or is not known, is left alone.
+// does not rest, or is not known, is left alone. Other processes that share their
+// pauses with this one do the same.
 func (s *Set) Wake(endpointKey string) {
+	if p := s.pauses.look(endpointKey); p != nil {
+		s.pauses.put(relay.Pause{Key: endpointKey, Kind: relay.PauseOver, Until: time.Now(), Openings: p.Openings})
+	}
+	s.wake(endpointKey)
+	if with := s.pauses.sharing; with != nil {
+		with.Ended(endpointKey)
+	}
+}
+
+// wake is Wake for this process alone.
+func (s *Set) wake(endpointKey string) {
 	s.mu.RLock()
 	e := s.endpoints[endpointKey]
 	s.mu.RUnlock()

@@ -73,6 +73,7 @@ type Relay struct {
 	Receiver *Receiver
 	NATS     *embedded.NATS
 	Consumer *consumer.Consumer
+	Policies *policy.Set
 	URL      string // of the database
 
 	t    testing.TB
@@ -174,6 +175,12 @@ func (r *Relay) run(o Options) {
 	}
 	policies := policy.New(p)
 	c.Policy = policies
+	c.Pauses, err = consumer.NewPauses(consumer.PausesOptions{
+		Conn: conn, Rests: policies, Worker: o.Audit.Worker, Logger: log,
+	})
+	r.check(err)
+	policies.Share(c.Pauses)
+	r.Policies = policies
 	r.Consumer, err = consumer.New(c)
 	r.check(err)
 	r.start(record, policies)

@@ -30,6 +30,7 @@ type app struct {
 	pool     *pgxpool.Pool
 	record   *audit.Log
 	policies *policy.Set
+	pauses   *consumer.Pauses
 	found    *endpoints
 	sender   *sender
 	consumer *consumer.Consumer
@@ -50,8 +51,13 @@ func newApp(ctx context.Context, config loaded, conn *nats.Conn, pool *pgxpool.P
 	p := config.policyOptions()
 	p.OnCircuit = a.circuitChanged
 	a.policies = policy.New(p)
-
 	var err error
+	a.pauses, err = consumer.NewPauses(consumer.PausesOptions{Conn: conn, Rests: a.policies, Worker: worker(), Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	a.policies.Share(a.pauses)
+
 	if a.found, err = newEndpoints(config.Config); err != nil {
 		return nil, err
 	}
@@ -60,7 +66,7 @@ func newApp(ctx context.Context, config loaded, conn *nats.Conn, pool *pgxpool.P
 	}
 	o := config.consumerOptions(log)
 	o.Conn, o.Log, o.Calendar, o.Policy, o.Sender, o.Endpoints = conn, a.record, a.record, a.policies, a.sender, a.found
-	o.Observe, o.At = metrics.Observe, crashPoints()
+	o.Pauses, o.Observe, o.At = a.pauses, metrics.Observe, crashPoints()
 	if a.consumer, err = consumer.New(o); err != nil {
 		return nil, err
 	}

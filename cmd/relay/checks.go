@@ -22,6 +22,8 @@ func (a *app) stats() admin.Stats {
 		Blocked:   map[string]time.Duration{consumer.StreamLater: 0, consumer.StreamDead: 0},
 		ClockSkew: a.clocks.skews(),
 	}
+	here, others := a.pauses.Counts()
+	s.Paused, s.PausesShared = map[string]int{"this": here, "other": others}, a.pauses.Away() == nil
 	s.Lanes, s.Parked, s.Stalled = now.Lanes, now.Parked, now.Stalled
 	for queue, q := range now.Queues {
 		s.Pending[queue], s.AckPending[queue] = q.Pending, q.AckPending

@@ -120,13 +120,15 @@ func TestCrashBetweenParkingAndTheAcknowledgement(t *testing.T) {
 	if queue, parked := s.stored(consumer.StreamQueue), s.on("webhooks.parked.>"); queue != 1 || parked != 1 {
 		t.Fatalf("%d in the queue and %d parked, want the message and its copy", queue, parked)
 	}
+	s.endPauses()
 	s.startPrompt("")
 	s.RequireDelivered(id)
 	s.requireEmpty()
 	s.requireCounts(id, 2, 2)
 }
 
-// brittle opens a circuit at the first failure, for longer than a test.
+// brittle opens a circuit at the first failure, for longer than a test; a process
+// that comes later would know of it.
 var brittle = []string{"policy.circuit.failures=1", "policy.circuit.executions=1", "policy.circuit.delay=1h"}
 
 // A lane is drained, and relay dies when the copies are stored in their batch
@@ -148,6 +150,7 @@ func TestCrashInTheMiddleOfADrain(t *testing.T) {
 		t.Fatalf("%d parked, want 3", s.on("webhooks.parked.>"))
 	}
 	parking.kill()
+	s.endPauses()
 
 	resume := s.pauseDue()
 	s.startPrompt(after("1")).died()

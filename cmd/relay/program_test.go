@@ -52,17 +52,17 @@ func set(r *relaytest.Relay, args ...string) []string {
 func TestInit(t *testing.T) {
 	server := relaytest.StartNATS(t)
 	at := func(args ...string) []string { return append(args, "--set", "nats.url="+server.ClientURL()) }
-	if out, status := command(t, at("init", "--check")...); status != exitFailed || strings.Count(out, "missing") != 5 {
+	if out, status := command(t, at("init", "--check")...); status != exitFailed || strings.Count(out, "missing") != 6 {
 		t.Errorf("before: status %d\n%s", status, out)
 	}
-	if out := must(t, nil, at("init")...); strings.Count(out, "created") != 5 {
+	if out := must(t, nil, at("init")...); strings.Count(out, "created") != 6 {
 		t.Error(out)
 	}
-	if out := must(t, nil, at("init", "--check")...); strings.Count(out, "unchanged") != 5 {
+	if out := must(t, nil, at("init", "--check")...); strings.Count(out, "unchanged") != 6 {
 		t.Error(out)
 	}
 	more := at("init", "--set", "consumer.ack_wait=50s")
-	if out := must(t, nil, more...); strings.Count(out, "updated") != 2 || strings.Count(out, "unchanged") != 3 {
+	if out := must(t, nil, more...); strings.Count(out, "updated") != 2 || strings.Count(out, "unchanged") != 4 {
 		t.Error(out)
 	}
 }

@@ -37,7 +37,7 @@ func TestClusterOutlivesOneServer(t *testing.T) {
 		return err == nil
 	})
 	changes, err := consumer.Compare(t.Context(), admin.js, three)
-	if err != nil || len(changes) != 5 {
+	if err != nil || len(changes) != 6 {
 		t.Errorf("compare: %v, %v", changes, err)
 	}
 

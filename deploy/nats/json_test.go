@@ -20,6 +20,7 @@ func files() (streams, consumers map[string]any, of map[string]string) {
 	streams, consumers, of = map[string]any{}, map[string]any{}, map[string]string{}
 	names := map[string]string{
 		consumer.StreamQueue: "webhooks", consumer.StreamLater: "webhooks_later", consumer.StreamDead: "webhooks_dead",
+		consumer.StreamPauses: consumer.BucketPauses,
 	}
 	durables := consumer.ConsumerConfigs(consumer.StreamOptions{})
 	for _, s := range consumer.StreamConfigs(consumer.StreamOptions{}) {

@@ -51,6 +51,7 @@ func api(verbs ...string) []string {
 	var subjects []string
 	for stream, durable := range map[string]string{
 		consumer.StreamQueue: consumer.DurableQueue, consumer.StreamLater: consumer.DurableDue, consumer.StreamDead: "none",
+		consumer.StreamPauses: "none",
 	} {
 		for _, verb := range verbs {
 			r := strings.NewReplacer("<stream>", stream, "<durable>", durable)
@@ -78,6 +79,7 @@ var (
 	}
 	ownSubjects = []string{
 		"webhooks.due.key", "webhooks.parked.key", "webhooks.later.key.1-1", "webhooks.dead.key.1-1", "relay.events.delivered.key",
+		"$KV.relay_pauses.key",
 	}
 	others = []string{
 		">", "*", "webhooks.>", "webhooks.outbound", "webhooks.outbound.>", "webhooks.*.*", "$JS.>", "$JS.API.>", "$JS.ACK.>",
@@ -167,12 +169,13 @@ func TestRelayRunsAndBuildsNothing(t *testing.T) {
 	seed(t, o)
 	before := look(t, o)
 	changes, err := consumer.Compare(t.Context(), c.js, consumer.StreamOptions{}) // as relay doctor does
-	if refused := c.refusals(t); err != nil || len(changes) != 5 || len(refused) > 0 {
+	if refused := c.refusals(t); err != nil || len(changes) != 6 || len(refused) > 0 {
 		t.Errorf("compare: %v, %v, refused %v", changes, err, refused)
 	}
 	refusesPublish(t, c, slices.Concat(api(destroys...), api(makes...), []string{
 		"$JS.API.STREAM.PURGE.WEBHOOKS", "$JS.API.STREAM.PURGE.WEBHOOKS_DEAD", "$JS.API.STREAM.MSG.DELETE.WEBHOOKS",
-		"$JS.API.STREAM.CREATE.OTHER", "webhooks.outbound", "webhooks.outbound.orders", "relay.dead.replay", "relay.lanes.drain", "_INBOX_operator.x",
+		"$JS.API.STREAM.PURGE.KV_relay_pauses", "$JS.API.STREAM.MSG.DELETE.KV_relay_pauses",
+		"$JS.API.STREAM.CREATE.OTHER", "$KV.other.key", "webhooks.outbound", "webhooks.outbound.orders", "relay.dead.replay", "relay.lanes.drain", "_INBOX_operator.x",
 	}))
 	refusesSubscribe(t, c, except(others, "_INBOX_relay"))
 	if after := look(t, o); after != before {
@@ -187,7 +190,7 @@ func TestProvisionerBuildsAndNothingElse(t *testing.T) {
 	seed(t, o)
 	before := look(t, o)
 	changes, err := consumer.Compare(t.Context(), c.js, consumer.StreamOptions{})
-	if err != nil || len(changes) != 5 {
+	if err != nil || len(changes) != 6 {
 		t.Errorf("compare: %v, %v", changes, err)
 	}
 	refusesPublish(t, c, slices.Concat(api(destroys...), api(removes...), ownSubjects, []string{

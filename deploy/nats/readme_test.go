@@ -37,7 +37,7 @@ func TestReadme(t *testing.T) {
 	cli.shell(t, blocks[0])
 	cli.shell(t, blocks[1])
 	changes, err := consumer.Compare(t.Context(), w.look.js, consumer.StreamOptions{})
-	if err != nil || len(changes) != 5 {
+	if err != nil || len(changes) != 6 {
 		t.Fatalf("compare: %v, %v", changes, err)
 	}
 	for _, c := range changes {

@@ -132,8 +132,13 @@ func (w *world) run() (stop func()) {
 			w.consumer.CircuitChanged(relay.Endpoint{Key: c.Key, Name: c.Name, URL: c.URL}, string(c.State), c.Until)
 		},
 	})
+	pauses, err := consumer.NewPauses(consumer.PausesOptions{Conn: w.relay.Conn, Rests: policies, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policies.Share(pauses)
 	w.consumer, err = consumer.New(consumer.Options{
-		Conn: w.relay.Conn, Log: record, Calendar: lateLog{record, &w.late}, Policy: policies, Sender: sender, Endpoints: registry,
+		Conn: w.relay.Conn, Pauses: pauses, Log: record, Calendar: lateLog{record, &w.late}, Policy: policies, Sender: sender, Endpoints: registry,
 		Slots: 4, SlowCalls: 1, AckWait: ackWait, // so that a backlog comes about
 		MaxSleep: 500 * time.Millisecond, Sweep: 200 * time.Millisecond, Logger: log,
 	})
