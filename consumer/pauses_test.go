@@ -342,7 +342,8 @@ func TestOneProcessHasALease(t *testing.T) {
 
 // An operator who wakes an endpoint by way of one relay wakes it in all.
 func TestAPauseIsEndedEverywhere(t *testing.T) {
-	o := relaytest.Options{Policy: policy.Options{Circuit: patient}}
+	o := circuitOptions()
+	o.Policy.Circuit = patient
 	r := relaytest.Start(t, o)
 	r.Receiver.Always(relaytest.Status(http.StatusInternalServerError))
 	strike(t, r, r.Receiver.URL)
