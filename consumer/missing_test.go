@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/relaywebhooks/relay/consumer"
@@ -58,44 +56,25 @@ func TestAStreamThatIsGoneIsNamed(t *testing.T) {
 
 // A server that finds its disk full turns JetStream off and stays up.
 func TestJetStreamTurnedOffIsNamed(t *testing.T) {
-	s, err := server.NewServer(&server.Options{JetStream: true, StoreDir: t.TempDir(), Port: -1, NoSigs: true, MaxPayload: 2 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(relaytest.Patience) {
-		t.Fatal("the server did not start")
-	}
-	conn, err := nats.Connect(s.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := startServer(t)
+	_, js := s.client()
 	if _, err := consumer.Setup(t.Context(), js, consumer.StreamOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	r := relaytest.Start(t, relaytest.Options{NATSURL: s.ClientURL()})
 	publish := func(id string) {
-		if _, err := js.PublishMsg(t.Context(), raw(r.Receiver.URL, nil, "Relay-Id", id)); err != nil {
-			t.Fatal(err)
+		if !r.Eventually(func() bool {
+			_, err := js.PublishMsg(t.Context(), raw(r.Receiver.URL, nil, "Relay-Id", id))
+			return err == nil
+		}) {
+			t.Fatalf("%s cannot be published", id)
 		}
 	}
 	publish("before")
 	r.RequireDelivered("before")
-	config := s.JetStreamConfig()
-	if err := s.DisableJetStream(); err != nil {
-		t.Fatal(err)
-	}
+	s.replace(false)
 	requireStreams(t, r, "JetStream does not answer for any of relay's streams", "disk is full", "restarted")
-	config.StoreDir = strings.TrimSuffix(config.StoreDir, "/jetstream")
-	if err := s.EnableJetStream(config); err != nil {
-		t.Fatal(err)
-	}
+	s.replace(true)
 	requireStreams(t, r)
 	publish("after")
 	r.RequireDelivered("after")
