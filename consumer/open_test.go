@@ -26,6 +26,7 @@ type natsServer struct {
 }
 
 func startServer(t *testing.T) *natsServer {
+	t.Helper()
 	s := &natsServer{t: t, dir: t.TempDir(), port: -1}
 	s.start(true)
 	t.Cleanup(func() { s.stop() })
