@@ -84,7 +84,8 @@ func (w *worker) hangAndBeQuick(t *testing.T, hanging, budget int) {
 	}
 	all.Wait()
 	t.Logf("at most %d slow calls at a time, %d delivered", most, delivered.Load())
-	if most > budget+cap(w.slots) || most < budget/2 || delivered.Load() < 10*2000 {
+	// A quick one delivers up to 3,000, less what its first call waited for.
+	if most > budget+cap(w.slots) || most < budget/2 || delivered.Load() < 10*1000 {
 		t.Error("want at most the budget and the slots at a time, and work for all")
 	}
 	requireSlow(t, w.Set, 0, 0)
