@@ -269,7 +269,20 @@ func TestAPanicOverOneMessageIsSurvived(t *testing.T) {
 // A process that is paused between its claim and its request, for longer than
 // the claim, sends nothing under it: another may have the event now.
 func TestAClaimThatIsOverSendsNothing(t *testing.T) {
-	const lease = 300 * time.Millisecond
+	requireNothingSent(t, 300*time.Millisecond, 600*time.Millisecond)
+}
+
+// Nor does it begin what the end of the claim would cut off: the endpoint may
+// have answered by then, and would be called again. (Fault campaign, at 400
+// events a second.)
+func TestAClaimThatIsNearlyOverSendsNothing(t *testing.T) {
+	requireNothingSent(t, 3*time.Second, 1500*time.Millisecond)
+}
+
+// requireNothingSent has a process pause for so long with a claim of this lease:
+// the event is put off, and delivered under the next claim.
+func requireNothingSent(t *testing.T, lease, pause time.Duration) {
+	t.Helper()
 	paused, deferred := false, 0
 	r := relaytest.Start(t, relaytest.Options{
 		Audit: audit.Options{Lease: lease},
@@ -278,7 +291,7 @@ func TestAClaimThatIsOverSendsNothing(t *testing.T) {
 			At: func(p consumer.Point) {
 				if p == consumer.AfterClaim && !paused {
 					paused = true
-					<-time.After(2 * lease)
+					<-time.After(pause)
 				}
 			},
 			Observe: func(_ relay.Webhook, as []relay.Attempt, v relay.Verdict) {
