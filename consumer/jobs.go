@@ -127,3 +127,27 @@ func (r *service) snapshot(job *Job) Job {
 	defer r.mu.Unlock()
 	return *job
 }
+
+// jobPatience is how long a job goes on trying while nothing moves.
+const jobPatience = 5 * time.Minute
+
+// workThrough takes a job from one sequence to another, by steps that answer
+// where to go on. While NATS does not answer, or does not take what the job
+// moves, it tries on, as everything in relay does, and gives up after
+// jobPatience.
+func (r *service) workThrough(ctx context.Context, job *Job, from, to uint64, step func(seq uint64) (uint64, error)) error {
+	moved := time.Now()
+	for seq := from; seq <= to; {
+		next, err := step(seq)
+		switch {
+		case err == nil:
+			seq, moved = next, time.Now()
+		case ctx.Err() != nil || time.Since(moved) > jobPatience:
+			return err
+		default:
+			r.log.Warn().Err(err).Str("job", job.ID).Str("request", clip(job.Request)).Msg("a job waits")
+			pause(ctx, fetchPause)
+		}
+	}
+	return nil
+}

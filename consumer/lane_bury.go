@@ -94,20 +94,9 @@ func (r *service) startBurial(req micro.Request, text, name string, b burial) {
 // does not answer, or takes no dead letters, it tries on.
 func (r *service) buryAll(ctx context.Context, job *Job, b burial) error {
 	pace := rate.NewLimiter(rate.Limit(r.ReplayRate), max(1, min(r.ReplayRate/5, maxBuryBatch)))
-	moved := time.Now()
-	for seq := uint64(1); seq <= b.last; {
-		next, err := r.buryNext(ctx, job, b, seq, pace)
-		switch {
-		case err == nil:
-			seq, moved = next, time.Now()
-		case ctx.Err() != nil || time.Since(moved) > replayPatience:
-			return err
-		default:
-			r.log.Warn().Err(err).Str("job", job.ID).Msg("burying a lane waits")
-			pause(ctx, fetchPause)
-		}
-	}
-	return nil
+	return r.workThrough(ctx, job, 1, b.last, func(seq uint64) (uint64, error) {
+		return r.buryNext(ctx, job, b, seq, pace)
+	})
 }
 
 // buryNext gives up the next few events of a lane, and returns where to go on.

@@ -14,30 +14,15 @@ import (
 	"github.com/relaywebhooks/relay"
 )
 
-// replayPatience is how long a job goes on trying while nothing moves.
-const replayPatience = 5 * time.Minute
-
-// each replays the letters of a span, at Options.ReplayRate. While NATS does not answer it tries on,
-// as everything in relay does, and gives up after replayPatience.
+// each replays the letters of a span, at Options.ReplayRate.
 func (r *service) each(ctx context.Context, job *Job, s span) error {
 	pace := rate.NewLimiter(rate.Limit(r.ReplayRate), max(1, r.ReplayRate/10))
-	moved := time.Now()
-	for seq := s.from; seq <= s.to; {
+	return r.workThrough(ctx, job, s.from, s.to, func(seq uint64) (uint64, error) {
 		if err := pace.Wait(ctx); err != nil {
-			return err
+			return seq, err
 		}
-		next, err := r.next(ctx, job, seq, s)
-		switch {
-		case err == nil:
-			seq, moved = next, time.Now()
-		case ctx.Err() != nil || time.Since(moved) > replayPatience:
-			return err
-		default:
-			r.log.Warn().Err(err).Str("job", job.ID).Msg("replay waits")
-			pause(ctx, fetchPause)
-		}
-	}
-	return nil
+		return r.next(ctx, job, seq, s)
+	})
 }
 
 // next replays the first letter from seq on, and returns where to go on: beyond
