@@ -17,7 +17,8 @@ import (
 //   - lane: behind an open circuit, with no timer at all.
 //
 // An event that came from its lane is never parked again: it sleeps, and the
-// lane stops draining. A copy that came before its time sleeps as well, and for
+// lane stops draining. It asks anew before long, however long the rest: somebody
+// may end that, and nothing else would wake it. A copy that came before its time sleeps as well, and for
 // MaxSleep at most: where JetStream's clock is ahead of the others, a schedule
 // would bring it back at once, for ever.
 func (c *Consumer) shelve(m message, w relay.Webhook, v relay.Verdict) relay.Verdict {
@@ -31,6 +32,9 @@ func (c *Consumer) shelve(m message, w relay.Webhook, v relay.Verdict) relay.Ver
 	case v.Action == relay.Defer && v.Place == relay.Parked && !m.fromLane:
 		v.After = 0 // a lane has no timer
 		return v
+	}
+	if v.Action == relay.Defer && v.Place == relay.Parked {
+		v.After = min(v.After, askAgain, c.MaxSleep)
 	}
 	v.After = max(v.After, minSleep)
 	if v.Action == relay.Wait && (m.copied || v.After <= c.MaxSleep) {
@@ -51,8 +55,13 @@ func (c *Consumer) shelve(m message, w relay.Webhook, v relay.Verdict) relay.Ver
 	return v
 }
 
-// minSleep keeps an event that is due this instant from spinning.
-const minSleep = 50 * time.Millisecond
+const (
+	// minSleep keeps an event that is due this instant from spinning.
+	minSleep = 50 * time.Millisecond
+	// askAgain is the longest that an event from a lane sleeps while its endpoint
+	// rests: as long as the lane waits before it sends another probe.
+	askAgain = probeAfter
+)
 
 // endpointSleepers bounds the sleeping messages of one endpoint in this
 // process, so that one endpoint cannot use up the budget of all.

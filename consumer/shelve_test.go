@@ -60,6 +60,19 @@ func TestACopyThatComesEarlyIsNotScheduledAgain(t *testing.T) {
 	}
 }
 
+// A rest can end early, and an event that is out of its lane has nobody who would
+// wake it then.
+func TestAnEventFromALaneDoesNotSleepForTheWholeRest(t *testing.T) {
+	for _, most := range []int{10, 0} {
+		con := &Consumer{Options: Options{MaxSleep: 15 * time.Minute}, sleep: newSleepBudget(most)}
+		rest := relay.Verdict{Action: relay.Defer, After: time.Hour, Place: relay.Parked}
+		got := con.shelve(message{meta: meta{fromLane: true}}, relay.Webhook{EndpointKey: "abc"}, rest)
+		if got.Place == relay.Parked || got.After > askAgain {
+			t.Errorf("%+v, want at most %v", got, askAgain)
+		}
+	}
+}
+
 func TestOneEndpointCannotUseUpTheSleepersOfAll(t *testing.T) {
 	now := time.Now()
 	s := newSleepBudget(5_000)
