@@ -11,7 +11,8 @@
 // DNS, so that no name can lead to an address that was not looked at.
 //
 // What goes wrong is not an error but a [relay.Attempt] with a Class: dns,
-// connect, timeout, tls, reset, protocol, blocked, request, canceled or panic.
+// connect, proxy, timeout, tls, reset, protocol, blocked, request, canceled or
+// panic.
 package delivery
 
 import (

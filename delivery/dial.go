@@ -18,14 +18,17 @@ import (
 // dialer makes the connections. Every address that it calls, the guard has
 // seen.
 type dialer struct {
-	guard   *guard
-	net     net.Dialer // copied for each call
-	timeout time.Duration
-	tls     *tls.Config // copied for each call
+	guard       *guard
+	proxy       *proxy     // nil where relay connects by itself
+	remoteNames bool       // the proxy looks names up
+	net         net.Dialer // copied for each call
+	timeout     time.Duration
+	tls         *tls.Config // copied for each call
 }
 
+// newDialer expects options that are valid.
 func newDialer(o Options) *dialer {
-	return &dialer{
+	d := &dialer{
 		guard:   newGuard(o),
 		net:     net.Dialer{KeepAlive: 30 * time.Second, Resolver: o.Resolver},
 		timeout: o.ConnectTimeout,
@@ -34,7 +37,12 @@ func newDialer(o Options) *dialer {
 			RootCAs:            o.RootCAs,
 			ClientSessionCache: tls.NewLRUClientSessionCache(1024),
 		},
+		remoteNames: o.ProxyResolves,
 	}
+	if p, err := newProxy(o); err == nil {
+		d.proxy = p
+	}
+	return d
 }
 
 func newTransport(o Options, d *dialer) *http.Transport {
@@ -95,14 +103,17 @@ func (d *dialer) dialTLS(protocols ...string) func(context.Context, string, stri
 // that the guard refuses are passed over; the host is refused if all of them
 // are.
 func (d *dialer) connect(ctx context.Context, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, &failure{class: classRequest, text: "no host and port in the URL"}
+	}
+	if d.proxy != nil {
+		return d.throughProxy(ctx, host, port)
+	}
 	var seen sightings
 	n := d.net
 	n.ControlContext = func(_ context.Context, network, address string, _ syscall.RawConn) error {
 		return seen.note(d.guard.check(network, address))
-	}
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, &failure{class: classRequest, text: "no host and port in the URL"}
 	}
 	conn, err := n.DialContext(ctx, "tcp", address)
 	if err == nil {
@@ -141,6 +152,9 @@ func (s *sightings) refusal() error {
 }
 
 func (d *dialer) dialFailure(host, port string, err error) *failure {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
 	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
 		switch {
 		case lookup.IsNotFound:

@@ -18,6 +18,7 @@ import (
 const (
 	classDNS      = "dns"
 	classConnect  = "connect"
+	classProxy    = "proxy"
 	classTimeout  = "timeout"
 	classTLS      = "tls"
 	classReset    = "reset"

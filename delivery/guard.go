@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 
 	"code.dny.dev/ssrf"
 )
@@ -19,12 +20,19 @@ var (
 // neverCalled are addresses that no allow list opens: link-local, and where
 // clouds keep metadata and credentials for whoever asks from inside. Some of
 // them lie in private networks that an operator may well allow, and Azure's is
-// a public address.
+// a public address. The unspecified ones are names for this machine under which
+// no deny list would find it, and to a group of machines nobody can connect.
 var neverCalled = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),
+	netip.MustParsePrefix("::/128"),
+	netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("255.255.255.255/32"),
+	netip.MustParsePrefix("ff00::/8"),
 	netip.MustParsePrefix("169.254.0.0/16"),     // link-local: AWS, GCP, Azure, ECS, …
 	netip.MustParsePrefix("fe80::/10"),          // link-local
 	netip.MustParsePrefix("fd00:ec2::/32"),      // AWS
 	netip.MustParsePrefix("fd20:ce::254/128"),   // GCP
+	netip.MustParsePrefix("fd00:42::42/128"),    // Scaleway
 	netip.MustParsePrefix("100.100.100.200/32"), // Alibaba
 	netip.MustParsePrefix("192.0.0.192/32"),     // Oracle
 	netip.MustParsePrefix("168.63.129.16/32"),   // Azure
@@ -33,7 +41,8 @@ var neverCalled = []netip.Prefix{
 // guard decides which addresses may be called. It never changes.
 type guard struct {
 	public *ssrf.Guardian
-	deny   []netip.AddrPort
+	ports  []uint16                // nil for every port
+	deny   func() []netip.AddrPort // may be nil
 }
 
 func newGuard(o Options) *guard {
@@ -45,18 +54,17 @@ func newGuard(o Options) *guard {
 			v6 = append(v6, p)
 		}
 	}
-	ports := ssrf.WithAnyPort()
-	if !o.AnyPort {
-		list := make([]uint16, len(o.Ports))
-		for i, port := range o.Ports {
-			list[i] = uint16(port) //nolint:gosec // validate has seen to it
-		}
-		ports = ssrf.WithPorts(list...)
-	}
-	return &guard{
-		public: ssrf.New(ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...), ports),
+	g := &guard{
+		public: ssrf.New(ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...)),
 		deny:   o.Deny,
 	}
+	if !o.AnyPort {
+		g.ports = make([]uint16, len(o.Ports))
+		for i, port := range o.Ports {
+			g.ports[i] = uint16(port) //nolint:gosec // validate has seen to it
+		}
+	}
+	return g
 }
 
 // check says why an address, as a dialer is about to call it, is refused; nil
@@ -66,11 +74,14 @@ func (g *guard) check(network, address string) error {
 	if err != nil || target.Addr().Zone() != "" || network != "tcp4" && network != "tcp6" {
 		return errAddress
 	}
-	addr, port := target.Addr().Unmap(), target.Port()
-	if err := g.public.SafeAddrPort(netip.AddrPortFrom(addr, port)); errors.Is(err, ssrf.ErrProhibitedPort) {
-		return errPort
+	return g.checkAddr(target.Addr(), target.Port())
+}
+
+func (g *guard) checkAddr(addr netip.Addr, port uint16) error {
+	if err := g.checkPort(port); err != nil {
+		return err
 	}
-	for {
+	for addr = addr.Unmap(); ; {
 		if g.public.SafeAddr(addr) != nil || never(addr) || g.denied(addr, port) {
 			return errAddress
 		}
@@ -80,6 +91,13 @@ func (g *guard) check(network, address string) error {
 		}
 		addr = inner
 	}
+}
+
+func (g *guard) checkPort(port uint16) error {
+	if g.ports != nil && !slices.Contains(g.ports, port) {
+		return errPort
+	}
+	return nil
 }
 
 func never(addr netip.Addr) bool {
@@ -93,7 +111,10 @@ func never(addr netip.Addr) bool {
 
 // denied looks the address up in the operator's deny list.
 func (g *guard) denied(addr netip.Addr, port uint16) bool {
-	for _, d := range g.deny {
+	if g.deny == nil {
+		return false
+	}
+	for _, d := range g.deny() {
 		if d.Port() != 0 && d.Port() != port {
 			continue
 		}
@@ -127,6 +148,7 @@ var (
 	nat64      = netip.MustParsePrefix("64:ff9b::/96")
 	nat64Local = netip.MustParsePrefix("64:ff9b:1::/48")
 	compatible = netip.MustParsePrefix("::/96")
+	translated = netip.MustParsePrefix("::ffff:0:0:0/96")
 	sixToFour  = netip.MustParsePrefix("2002::/16")
 	teredo     = netip.MustParsePrefix("2001::/32")
 )
@@ -141,7 +163,7 @@ func embedded(addr netip.Addr) (netip.Addr, bool) {
 	b := addr.As16()
 	low := binary.BigEndian.Uint32(b[12:])
 	switch {
-	case nat64.Contains(addr), nat64Local.Contains(addr), compatible.Contains(addr) && low > 1:
+	case nat64.Contains(addr), nat64Local.Contains(addr), translated.Contains(addr), compatible.Contains(addr) && low > 1:
 		return v4(low), true
 	case teredo.Contains(addr):
 		return v4(^low), true

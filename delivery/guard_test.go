@@ -83,7 +83,9 @@ func TestGuardHardDeny(t *testing.T) {
 	for _, addr := range []string{
 		"169.254.169.254", "169.254.170.2", "100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254", "fe80::1",
 		"::ffff:169.254.169.254", "::169.254.169.254", "64:ff9b::169.254.169.254", "64:ff9b:1::169.254.169.254", "2002:a9fe:a9fe::",
-		"64:ff9b::168.63.129.16", "64:ff9b::100.100.100.200", "2001:0:1:2:3:4:5601:5601",
+		"64:ff9b::168.63.129.16", "64:ff9b::100.100.100.200", "2001:0:1:2:3:4:5601:5601", "::ffff:0:169.254.169.254",
+		"0.0.0.0", "0.1.2.3", "::", "224.0.0.1", "239.255.255.255", "255.255.255.255", "ff02::1", "ff0e::1", "fd00:42::42",
+		"64:ff9b::0.0.0.0", "64:ff9b:1::100.100.100.200", "2002::1", "::ffff:0.0.0.0",
 	} {
 		if g.check(dialed(addr)) == nil {
 			t.Errorf("%s may be called", addr)
@@ -121,10 +123,16 @@ func TestGuardPorts(t *testing.T) {
 	}
 }
 
+func denying(addresses ...string) func() []netip.AddrPort {
+	list := make([]netip.AddrPort, len(addresses))
+	for i, a := range addresses {
+		list[i] = netip.MustParseAddrPort(a)
+	}
+	return func() []netip.AddrPort { return list }
+}
+
 func TestGuardDeny(t *testing.T) {
-	g := newGuard(Options{Allow: loopback, AnyPort: true, Deny: []netip.AddrPort{
-		netip.MustParseAddrPort("127.0.0.1:4222"), netip.MustParseAddrPort("0.0.0.0:5432"), netip.MustParseAddrPort("8.8.8.8:0"),
-	}})
+	g := newGuard(Options{Allow: loopback, AnyPort: true, Deny: denying("127.0.0.1:4222", "0.0.0.0:5432", "8.8.8.8:0")})
 	for address, want := range map[string]bool{
 		"127.0.0.1:4222": false, "[::ffff:127.0.0.1]:4222": false, "127.0.0.2:4222": true, "127.0.0.1:4223": true,
 		"127.9.9.9:5432": false, "[::1]:5432": false, "1.1.1.1:5432": true, "8.8.8.8:1": false, "8.8.8.8:443": false, "8.8.4.4:443": true,

@@ -23,13 +23,25 @@ type Options struct {
 	// link-local addresses, where clouds keep their metadata, and the other
 	// addresses of that kind.
 	Allow []netip.Prefix
-	// Deny closes addresses, such as those on which relay itself listens. An
-	// unspecified address (0.0.0.0 or ::) stands for every address of this
-	// machine, port 0 for every port.
-	Deny      []netip.AddrPort
+	// Deny names addresses that are closed, such as those on which relay itself
+	// listens, whatever Allow says. It is asked whenever a connection is about to
+	// be made, by several goroutines at once. An unspecified address (0.0.0.0 or
+	// ::) stands for every address of this machine, port 0 for every port. Nil
+	// closes none.
+	Deny      func() []netip.AddrPort
 	Ports     []int // the ports that may be called; default 80, 443 and 8443
 	AnyPort   bool  // every port may be called
 	HTTPSOnly bool  // refuse http:// URLs
+
+	// Proxy is the URL of a proxy through which all requests go: HTTP CONNECT
+	// (http:// or https://) or SOCKS5 (socks5://), with user:password@ if it wants
+	// them. relay then looks names up itself, and gives the proxy addresses that
+	// it may call. Default: none; the environment is not asked.
+	Proxy relay.Secret
+	// ProxyResolves gives the proxy names instead. Then it is for the proxy to
+	// refuse those that lead where nothing should be called: of such a URL relay
+	// checks scheme and port, and that the host is no address in disguise.
+	ProxyResolves bool
 
 	UserAgent string         // default "relay/<version>"
 	Secrets   []relay.Secret // sign for endpoints without secrets of their own
@@ -80,6 +92,7 @@ func (o Options) validate() error {
 	if err := checkValue("user agent", o.UserAgent); err != nil {
 		fault("%w", err)
 	}
+	faults = append(faults, o.CheckProxy())
 	return errors.Join(append(faults, o.validateAddresses()...)...)
 }
 
@@ -87,11 +100,6 @@ func (o Options) validateAddresses() (faults []error) {
 	for _, p := range o.Allow {
 		if !p.IsValid() || p.Addr().Is4In6() {
 			faults = append(faults, fmt.Errorf("delivery: allow %s: not a network; one of IPv4 is written as such", p))
-		}
-	}
-	for _, a := range o.Deny {
-		if !a.IsValid() {
-			faults = append(faults, fmt.Errorf("delivery: deny %s: not an address and port", a))
 		}
 	}
 	return faults

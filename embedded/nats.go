@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -231,6 +232,25 @@ func (n *NATS) ClientURL() string {
 		return ""
 	}
 	return n.server.ClientURL()
+}
+
+// Listeners returns the host and port of every socket on which the server
+// listens, those of a configuration file's cluster, monitoring and websocket
+// included.
+func (n *NATS) Listeners() []string {
+	ports := n.server.PortsInfo(time.Second)
+	if ports == nil {
+		return nil
+	}
+	var all []string
+	for _, urls := range [][]string{ports.Nats, ports.Monitoring, ports.Cluster, ports.Profile, ports.WebSocket} {
+		for _, text := range urls {
+			if u, err := url.Parse(text); err == nil {
+				all = append(all, u.Host)
+			}
+		}
+	}
+	return all
 }
 
 // Shutdown ends the server and returns when everything is on the disk and the

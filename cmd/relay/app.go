@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -38,14 +37,16 @@ type app struct {
 	admin    *admin.Server
 
 	clocks   *clocks
-	own      []netip.AddrPort // where no webhook may go
+	own      *ownServers // where no webhook may go
 	draining atomic.Bool
 }
 
-// newApp builds a relay on connections that are open. The app closes neither.
-func newApp(ctx context.Context, config loaded, conn *nats.Conn, pool *pgxpool.Pool, log zerolog.Logger) (*app, error) {
+// newApp builds a relay on connections that are open. The app closes none.
+func newApp(ctx context.Context, config loaded, s *servers) (*app, error) {
+	log, conn, pool := s.log, s.conn, s.pool
 	a := &app{config: config, log: log, conn: conn, pool: pool, sender: &sender{}}
-	a.own = ownAddresses(ctx, config.Config, conn, pool)
+	a.own = &ownServers{admin: config.Admin.Address, conn: conn, pool: pool, embedded: s.nats}
+	a.own.look(ctx)
 	metrics := admin.NewMetrics(admin.MetricsOptions{Version: version(), Stats: a.stats})
 	a.record = audit.New(pool, config.auditOptions(log, metrics.Commit))
 	p := config.policyOptions()
@@ -61,7 +62,7 @@ func newApp(ctx context.Context, config loaded, conn *nats.Conn, pool *pgxpool.P
 	if a.found, err = newEndpoints(config.Config); err != nil {
 		return nil, err
 	}
-	if err = a.sender.replace(config.sending(a.own)); err != nil {
+	if err = a.sender.replace(config.sending(a.own.list)); err != nil {
 		return nil, err
 	}
 	o := config.consumerOptions(log)
@@ -118,7 +119,7 @@ func (a *app) Run(ctx context.Context) error {
 
 	var upkeep sync.WaitGroup
 	var failed atomic.Pointer[error]
-	for _, run := range []func(context.Context) error{a.record.Run, a.policies.Run, a.runAdmin} {
+	for _, run := range []func(context.Context) error{a.record.Run, a.policies.Run, a.own.Run, a.runAdmin} {
 		upkeep.Go(func() {
 			if err := run(after); err != nil {
 				failed.CompareAndSwap(nil, &err)

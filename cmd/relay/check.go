@@ -15,6 +15,7 @@ import (
 	"github.com/relaywebhooks/relay"
 	"github.com/relaywebhooks/relay/admin"
 	"github.com/relaywebhooks/relay/audit"
+	"github.com/relaywebhooks/relay/delivery"
 	"github.com/relaywebhooks/relay/signature"
 )
 
@@ -175,6 +176,10 @@ func (c *checker) limits() {
 	c.when(most != 0 && most < c.Consumer.Slots, "consumer.max_ack_pending",
 		"must be 0 (automatic) or at least consumer.slots (%d)", c.Consumer.Slots)
 	c.when(strings.ContainsAny(c.Delivery.UserAgent, "\r\n"), "delivery.user_agent", "must be one line")
+	c.when(c.Delivery.Proxy == "" && c.Delivery.ProxyResolves, "delivery.proxy_resolves", "needs delivery.proxy")
+	if err := (delivery.Options{Proxy: relay.Secret(c.Delivery.Proxy)}).CheckProxy(); err != nil {
+		c.wrong("delivery.proxy", "%s", strings.TrimPrefix(err.Error(), "delivery: proxy: "))
+	}
 }
 
 func (c *checker) endpoints() {

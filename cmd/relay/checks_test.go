@@ -73,7 +73,7 @@ func openApp(t *testing.T, r *relaytest.Relay) running {
 	if err := s.open(t.Context(), l.Config); err != nil {
 		t.Fatal(err)
 	}
-	a, err := newApp(t.Context(), l, s.conn, s.pool, s.log)
+	a, err := newApp(t.Context(), l, s)
 	if err != nil {
 		t.Fatal(err)
 	}

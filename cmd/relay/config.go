@@ -105,6 +105,8 @@ type DeliveryConfig struct {
 	Allow          []netip.Prefix `koanf:"allow"`
 	Ports          []int          `koanf:"ports" min:"1" max:"65535"`
 	HTTPSOnly      bool           `koanf:"https_only"`
+	Proxy          proxyURL       `koanf:"proxy"`
+	ProxyResolves  bool           `koanf:"proxy_resolves"`
 	UserAgent      string         `koanf:"user_agent"`
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -205,6 +207,38 @@ func TestEverySettingHasAName(t *testing.T) {
 func TestMissingFile(t *testing.T) {
 	_, err := load(sources{file: "no/such.yaml"})
 	if fs, ok := errors.AsType[Faults](err); !ok || !strings.Contains(fs.Error(), "no/such.yaml: no such file") {
+		t.Error(err)
+	}
+}
+
+// The password of the proxy is shown nowhere, also not where it is wrong.
+func TestProxyIsRedacted(t *testing.T) {
+	l, err := load(sources{set: []string{"delivery.proxy=http://relay:s3cret@proxy.internal:3128", "delivery.proxy_resolves=true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := l.showJSON(&program{stdout: &out}); err != nil {
+		t.Fatal(err)
+	}
+	if o := l.deliveryOptions(nil); string(o.Proxy) != "http://relay:s3cret@proxy.internal:3128" || !o.ProxyResolves {
+		t.Errorf("package delivery is given %+v", o)
+	}
+	for _, shown := range []string{out.String(), fmt.Sprintf("%v %+v %s", l.Config, l.Config, l.Delivery.Proxy), fmt.Sprintf("%+v", l.deliveryOptions(nil))} {
+		if strings.Contains(shown, "s3cret") {
+			t.Errorf("shown: %s", shown)
+		}
+	}
+	for _, set := range []string{
+		"delivery.proxy=ftp://relay:s3cret@proxy.internal", "delivery.proxy=http://relay:s3cret@", "delivery.proxy=http://relay:s3cret@proxy:port",
+		"delivery.proxy=relay:s3cret@proxy.internal", "delivery.proxy=socks5://relay:s3cret" + strings.Repeat("x", 300) + "@p", "delivery.proxy=http://p/%zzs3cret",
+	} {
+		_, err := load(sources{set: []string{set}})
+		if err == nil || !strings.Contains(err.Error(), "delivery.proxy") || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: %v", set, err)
+		}
+	}
+	if _, err := load(sources{set: []string{"delivery.proxy_resolves=true"}}); err == nil || !strings.Contains(err.Error(), "needs delivery.proxy") {
 		t.Error(err)
 	}
 }

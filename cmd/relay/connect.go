@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -139,45 +138,6 @@ func isFinal(err error) bool {
 	}
 	_, isDial := errors.AsType[*net.OpError](err)
 	return !isDial && !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, context.DeadlineExceeded)
-}
-
-// ownAddresses are the servers that relay itself stands on. No webhook may be
-// sent there, whatever networks are allowed.
-func ownAddresses(ctx context.Context, c Config, conn *nats.Conn, pool *pgxpool.Pool) []netip.AddrPort {
-	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Second, errors.New("no answer within 5s"))
-	defer cancel()
-	pg := pool.Config().ConnConfig
-	servers := []string{c.Admin.Address, conn.ConnectedAddr(), net.JoinHostPort(pg.Host, strconv.Itoa(int(pg.Port)))}
-	for _, f := range pg.Fallbacks {
-		servers = append(servers, net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))))
-	}
-	if c.NATS.Embedded {
-		servers = append(servers, net.JoinHostPort(c.NATS.Host, strconv.Itoa(c.NATS.Port)))
-	}
-	var own []netip.AddrPort
-	for _, server := range servers {
-		own = append(own, resolve(ctx, server)...)
-	}
-	return own
-}
-
-// resolve returns the addresses of a server; none if it is a Unix socket or a
-// pipe, or if its name is not known.
-func resolve(ctx context.Context, hostport string) []netip.AddrPort {
-	host, text, err := net.SplitHostPort(hostport)
-	port, err2 := strconv.ParseUint(text, 10, 16)
-	if err != nil || err2 != nil || port == 0 || strings.HasPrefix(host, "/") {
-		return nil
-	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil
-	}
-	own := make([]netip.AddrPort, len(addrs))
-	for i, addr := range addrs {
-		own[i] = netip.AddrPortFrom(addr.Unmap(), uint16(port))
-	}
-	return own
 }
 
 const startPatience = 30 * time.Second

@@ -124,6 +124,9 @@ func examineDelivery(fs *findings, c Config) {
 			}
 		}
 	}
+	if c.Delivery.ProxyResolves {
+		fs.warn("delivery.proxy_resolves", "see that the proxy refuses private and metadata addresses: relay cannot", "the proxy looks names up")
+	}
 	fs.ok("delivery.allow", "%d private networks may be called", len(c.Delivery.Allow))
 }
 

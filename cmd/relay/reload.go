@@ -59,11 +59,11 @@ func (a *app) Reload(next loaded) error {
 	if err := errors.Join(p.Validate()); err != nil {
 		return err
 	}
-	if err := a.sender.replace(next.sending(a.own)); err != nil {
+	if err := a.sender.replace(next.sending(a.own.list)); err != nil {
 		return err
 	}
 	if err := a.found.Replace(next.registered()); err != nil {
-		return errors.Join(err, a.sender.replace(a.config.sending(a.own)))
+		return errors.Join(err, a.sender.replace(a.config.sending(a.own.list)))
 	}
 	a.found.policy.Store(&next.Policy)
 	a.policies.Replace(p)

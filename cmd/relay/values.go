@@ -126,6 +126,12 @@ func (s serverURL) String() string {
 	return strings.Join(parts, ",")
 }
 
+// proxyURL is the way out of the network. It prints without its password.
+type proxyURL string
+
+// String hides the password.
+func (p proxyURL) String() string { return redactURL(string(p)) }
+
 // databaseURL is a Postgres URL or a key=value string. It prints without its
 // password.
 type databaseURL string

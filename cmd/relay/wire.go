@@ -55,7 +55,7 @@ func (c Config) policyOptions() policy.Options {
 	}
 }
 
-func (c Config) deliveryOptions(deny []netip.AddrPort) delivery.Options {
+func (c Config) deliveryOptions(deny func() []netip.AddrPort) delivery.Options {
 	d := c.Delivery
 	agent := d.UserAgent
 	if agent == "" {
@@ -64,12 +64,13 @@ func (c Config) deliveryOptions(deny []netip.AddrPort) delivery.Options {
 	return delivery.Options{
 		Timeout: d.Timeout, ConnectTimeout: d.ConnectTimeout,
 		Allow: d.Allow, Deny: deny, Ports: d.Ports, HTTPSOnly: d.HTTPSOnly,
+		Proxy: relay.Secret(d.Proxy), ProxyResolves: d.ProxyResolves,
 		UserAgent: agent, Secrets: c.Signing.Secrets,
 	}
 }
 
 // sending is deliveryOptions for the relay that runs.
-func (l loaded) sending(own []netip.AddrPort) delivery.Options {
+func (l loaded) sending(own func() []netip.AddrPort) delivery.Options {
 	o := l.deliveryOptions(own)
 	o.AnyPort = l.anyPort
 	return o
