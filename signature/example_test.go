@@ -20,6 +20,33 @@ func ExampleSign() {
 	// Output: v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=
 }
 
+// While a secret is being replaced, a sender signs with both, and a receiver
+// that knows either of them believes it.
+func ExampleVerify() {
+	const (
+		before = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+		after  = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+	)
+	now, body := time.Now(), []byte(`{"type":"order.paid"}`)
+	list, err := signature.Sign("order-17", now, body, after, before)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	header := http.Header{}
+	header.Set(signature.HeaderID, "order-17")
+	header.Set(signature.HeaderTimestamp, fmt.Sprint(now.Unix()))
+	header.Set(signature.HeaderSignature, list)
+
+	fmt.Println(signature.Verify(header, body, before))
+	fmt.Println(signature.Verify(header, body, after))
+	fmt.Println(signature.Verify(header, []byte(`{"type":"order.forged"}`), after))
+	// Output:
+	// <nil>
+	// <nil>
+	// signature: no signature matches
+}
+
 // A receiver that believes only what is signed.
 func ExampleVerifier_Request() {
 	const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

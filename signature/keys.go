@@ -130,6 +130,20 @@ func (k private) appendSignature(dst, prefix, body []byte) []byte {
 	return appendVersioned(dst, versionAsymmetric, ed25519.Sign(ed25519.PrivateKey(k), join(prefix, body)))
 }
 
+// Public returns the half of an ed25519 key that a receiver verifies with,
+// whpk_…, for the half that signs, whsk_…. The error wraps [ErrSecret].
+func Public(secret string) (string, error) {
+	text, ok := strings.CutPrefix(secret, prefixPrivate)
+	if !ok {
+		return "", fmt.Errorf("signature: %w: only a whsk_ key has a public half", ErrSecret)
+	}
+	k, err := readPrivate(text)
+	if err != nil {
+		return "", fmt.Errorf("signature: %w", err)
+	}
+	return prefixPublic + base64.StdEncoding.EncodeToString(k[ed25519.SeedSize:]), nil
+}
+
 type public ed25519.PublicKey
 
 func readPublic(text string) (public, error) {
@@ -154,11 +168,21 @@ func join(prefix, body []byte) []byte {
 }
 
 func decode(text string) ([]byte, error) {
-	b, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil || strings.ContainsAny(text, "\r\n") {
+	b, ok := fromBase64(text)
+	if !ok {
 		return nil, fmt.Errorf("%w: not in base64 (standard alphabet, padded)", ErrSecret)
 	}
 	return b, nil
+}
+
+// fromBase64 reads the one way in which bytes are written: padded, no loose
+// bits, and no line breaks, which Go would leave out.
+func fromBase64(text string) ([]byte, bool) {
+	if strings.ContainsAny(text, "\r\n") {
+		return nil, false
+	}
+	b, err := base64.StdEncoding.Strict().DecodeString(text)
+	return b, err == nil
 }
 
 func appendPrefix(dst []byte, id string, at time.Time) []byte {

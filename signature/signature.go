@@ -36,7 +36,8 @@ var (
 // Sign returns the webhook-signature header for a body sent at a moment: one
 // signature for each secret, in their order, separated by spaces. While a
 // secret is being replaced, pass the new one and then the old one. To sign more
-// than once with the same secrets, use a [Signer].
+// than once with the same secrets, use a [Signer]. The error wraps [ErrSecret]
+// or [ErrID].
 func Sign(id string, at time.Time, body []byte, secrets ...string) (header string, err error) {
 	s, err := NewSigner(secrets...)
 	if err != nil {
@@ -51,8 +52,9 @@ type Signer struct {
 	keys []signingKey
 }
 
-// NewSigner reads secrets of the forms whsec_… and whsk_…. At least one is
-// needed. A secret without a prefix counts as whsec_, as it does elsewhere.
+// NewSigner reads secrets of the forms whsec_… and whsk_…, from 1 to 32 of them.
+// A secret without a prefix counts as whsec_, as it does elsewhere. The error
+// names every secret that is none, by its place.
 func NewSigner(secrets ...string) (*Signer, error) {
 	keys, err := readAll(secrets, readSigningKey)
 	if err != nil {
@@ -62,9 +64,13 @@ func NewSigner(secrets ...string) (*Signer, error) {
 }
 
 // Sign returns the webhook-signature header for a body sent at a moment. Only
-// an unusable id makes it fail. The body is not copied, except for ed25519,
-// which needs the signed bytes in one piece.
+// an unusable id makes it fail, and a Signer that did not come from
+// [NewSigner]: it has nothing to sign with. The body is not copied, except for
+// ed25519, which needs the signed bytes in one piece.
 func (s *Signer) Sign(id string, at time.Time, body []byte) (header string, err error) {
+	if len(s.keys) == 0 {
+		return "", errNoSecret
+	}
 	if !validID(id) {
 		return "", fmt.Errorf("signature: %w", ErrID)
 	}
@@ -83,19 +89,27 @@ func (s *Signer) Sign(id string, at time.Time, body []byte) (header string, err 
 
 func validID(id string) bool { return id != "" && strings.IndexByte(id, '.') < 0 }
 
-// readAll reads every secret, or none; the error says which is at fault by its
-// place in the list, never by its text.
+var errNoSecret = fmt.Errorf("signature: no secret: %w", ErrSecret)
+
+// readAll reads every secret, or none. The error names every one at fault by
+// its place in the list, never by its text.
 func readAll[K any](secrets []string, read func(string) (K, error)) ([]K, error) {
-	if len(secrets) == 0 {
-		return nil, fmt.Errorf("signature: no secret: %w", ErrSecret)
+	switch n := len(secrets); {
+	case n == 0:
+		return nil, errNoSecret
+	case n > maxSignatures:
+		return nil, fmt.Errorf("signature: %d secrets, want at most %d: %w", n, maxSignatures, ErrSecret)
 	}
-	keys := make([]K, len(secrets))
+	keys, faults := make([]K, len(secrets)), []error(nil)
 	for i, text := range secrets {
 		k, err := read(text)
 		if err != nil {
-			return nil, fmt.Errorf("signature: secret %d of %d: %w", i+1, len(secrets), err)
+			faults = append(faults, fmt.Errorf("signature: secret %d of %d: %w", i+1, len(secrets), err))
 		}
 		keys[i] = k
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
 	}
 	return keys, nil
 }

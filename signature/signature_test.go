@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -106,8 +107,52 @@ func TestUnusableSecrets(t *testing.T) {
 	if _, err := signature.NewSigner(); !errors.Is(err, signature.ErrSecret) {
 		t.Errorf("no secret: %v", err)
 	}
+	if _, err := signature.NewSigner(slices.Repeat([]string{secret1}, 32)...); err != nil {
+		t.Errorf("32 secrets: %v", err)
+	}
+	if _, err := signature.NewSigner(slices.Repeat([]string{secret1}, 33)...); !errors.Is(err, signature.ErrSecret) {
+		t.Errorf("33 secrets: %v", err)
+	}
 	if _, err := signature.NewVerifier(); !errors.Is(err, signature.ErrSecret) {
 		t.Errorf("no secret: %v", err)
+	}
+}
+
+// One fault does not hide another.
+func TestEverySecretAtFaultIsNamed(t *testing.T) {
+	_, err := signature.NewSigner("", secret1, "whsec_", private, public)
+	if err == nil {
+		t.Fatal("taken")
+	}
+	for _, want := range []string{"secret 1 of 5", "secret 3 of 5", "secret 5 of 5"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in %v", want, err)
+		}
+	}
+	if n := strings.Count(err.Error(), " of 5"); n != 3 {
+		t.Errorf("%d faults in %v", n, err)
+	}
+}
+
+// A Signer that nobody gave a secret must not make an empty signature.
+func TestNothingIsSignedWithNothing(t *testing.T) {
+	if header, err := new(signature.Signer).Sign("msg_1", time.Now(), nil); !errors.Is(err, signature.ErrSecret) || header != "" {
+		t.Errorf("signed %q, %v", header, err)
+	}
+	h := headers("msg_1", fmt.Sprint(time.Now().Unix()), "v1,")
+	if err := new(signature.Verifier).Verify(h, nil); !errors.Is(err, signature.ErrNoMatch) {
+		t.Errorf("verified with nothing: %v", err)
+	}
+}
+
+func TestPublic(t *testing.T) {
+	if got, err := signature.Public(private); err != nil || got != public {
+		t.Errorf("got %q, %v", got, err)
+	}
+	for _, secret := range []string{"", secret1, public, "whsk_", "whsk_KKKK!"} {
+		if _, err := signature.Public(secret); !errors.Is(err, signature.ErrSecret) || strings.Contains(err.Error(), "KKKK") {
+			t.Errorf("of %q: %v", secret, err)
+		}
 	}
 }
 

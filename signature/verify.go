@@ -3,7 +3,6 @@ package signature
 import (
 	"bytes"
 	"cmp"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -23,12 +22,25 @@ var (
 	ErrTooLarge      = errors.New("the body is too large")
 )
 
-// maxSignatures bounds the work that one forged header can cause. A sender in
-// the middle of replacing a secret uses two.
+// maxSignatures bounds the work that one forged header can cause, and with it
+// how many secrets may sign. A sender in the middle of replacing one uses two.
 const maxSignatures = 32
 
 // lastSecond is the end of the year 9999; far beyond it, time wraps around.
 const lastSecond = 253402300799
+
+// Verify returns nil if the header signs the body with one of the secrets,
+// whsec_… or whpk_…, at most five minutes from now. While a secret is being
+// replaced, pass both. To verify more than once with the same secrets, or to
+// have the body read, use a [Verifier]; the errors are those of
+// [NewVerifier] and [Verifier.Verify].
+func Verify(h http.Header, body []byte, secrets ...string) error {
+	v, err := NewVerifier(secrets...)
+	if err != nil {
+		return err
+	}
+	return v.Verify(h, body)
+}
 
 // A Verifier verifies webhooks. Set its fields before the first use; after
 // that it is safe for concurrent use.
@@ -39,9 +51,9 @@ type Verifier struct {
 	keys []verifyingKey
 }
 
-// NewVerifier reads secrets of the forms whsec_… and whpk_…. At least one is
-// needed; a webhook is believed if one of its signatures matches one of them. A
-// secret without a prefix counts as whsec_.
+// NewVerifier reads secrets of the forms whsec_… and whpk_…, from 1 to 32 of
+// them. A webhook is believed if one of its signatures matches one of them. A
+// secret without a prefix counts as whsec_. The error wraps [ErrSecret].
 func NewVerifier(secrets ...string) (*Verifier, error) {
 	keys, err := readAll(secrets, readVerifyingKey)
 	if err != nil {
@@ -116,13 +128,13 @@ func (v *Verifier) checkTime(stamp string) (time.Time, error) {
 
 func (v *Verifier) anyMatches(list string, prefix, body []byte) bool {
 	tried := 0
-	for item := range strings.FieldsSeq(list) {
+	for item := range strings.SplitSeq(list, " ") {
 		if tried++; tried > maxSignatures {
 			return false
 		}
 		version, text, _ := strings.Cut(item, ",")
-		given, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
+		given, ok := fromBase64(text)
+		if !ok {
 			continue
 		}
 		for _, k := range v.keys {
