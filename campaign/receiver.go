@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/relaywebhooks/relay/signature"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
 // secret signs every request of a campaign.
@@ -52,7 +52,7 @@ type receiver struct {
 	history  *history
 	server   *http.Server
 	listener net.Listener
-	verifier *signature.Verifier
+	official *standardwebhooks.Webhook // so that relay is not its own judge
 	requests atomic.Int64
 
 	mu      sync.Mutex
@@ -61,7 +61,7 @@ type receiver struct {
 }
 
 func newReceiver(h *history) (*receiver, error) {
-	verifier, err := signature.NewVerifier(secret)
+	official, err := standardwebhooks.NewWebhook(secret)
 	if err != nil {
 		return nil, fmt.Errorf("campaign: receiver: %w", err)
 	}
@@ -70,7 +70,7 @@ func newReceiver(h *history) (*receiver, error) {
 		return nil, fmt.Errorf("campaign: receiver: %w", err)
 	}
 	r := &receiver{
-		history: h, listener: listener, verifier: verifier,
+		history: h, listener: listener, official: official,
 		tries: map[string]int{}, outages: map[string]outage{},
 	}
 	r.server = &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
@@ -106,7 +106,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	id, sum := req.Header.Get("webhook-id"), sha256.Sum256(body)
 	e := entry{At: arrived, What: sayRequest, ID: id, Path: req.URL.Path, Hash: hex.EncodeToString(sum[:8]), Number: int(r.requests.Add(1))}
-	if err := r.verifier.Verify(req.Header, body); err != nil {
+	if err := r.official.Verify(body, req.Header); err != nil {
 		e.Note = err.Error()
 	}
 	r.history.note(e)

@@ -7,15 +7,20 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/signature"
 )
 
 // Receiver is an endpoint that records what it gets and answers as it is told.
-// It is safe for concurrent use.
+// What is not signed with a secret that it trusts fails the test. It is safe
+// for concurrent use.
 type Receiver struct {
 	URL string
 
 	t        testing.TB
 	mu       sync.Mutex
+	trusted  []verifier
 	answers  []http.HandlerFunc // used up one by one
 	always   http.HandlerFunc   // then this
 	requests []Request
@@ -34,11 +39,12 @@ type Request struct {
 // ID is the webhook id of the request.
 func (r Request) ID() string { return r.Header.Get("webhook-id") }
 
-// NewReceiver starts a receiver that answers 200 until it is told otherwise.
-// It stops with the test.
+// NewReceiver starts a receiver that answers 200 and trusts [Secret] until it
+// is told otherwise. It stops with the test.
 func NewReceiver(t testing.TB) *Receiver {
 	t.Helper()
 	r := &Receiver{t: t, arrived: make(chan struct{}), always: Status(http.StatusOK)}
+	r.Trust(Secret)
 	server := httptest.NewServer(r)
 	t.Cleanup(func() {
 		server.CloseClientConnections()
@@ -70,7 +76,20 @@ func (r *Receiver) Always(h http.HandlerFunc) {
 	r.always = h
 }
 
-// ServeHTTP records a request and answers it.
+// Trust sets the secrets, whsec_… or whpk_…, of which one must have signed each
+// request from now on. With none, requests are not verified.
+func (r *Receiver) Trust(secrets ...relay.Secret) {
+	r.t.Helper()
+	trusted, err := verifiers(secrets)
+	if err != nil {
+		r.t.Fatalf("relaytest: %v", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trusted = trusted
+}
+
+// ServeHTTP records a request, verifies and answers it.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
@@ -80,13 +99,16 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.requests = append(r.requests, Request{
 		Method: req.Method, Path: req.URL.RequestURI(), Header: req.Header.Clone(), Body: body, At: time.Now(),
 	})
-	answer := r.always
+	trusted, answer := r.trusted, r.always
 	if len(r.answers) > 0 {
 		answer, r.answers = r.answers[0], r.answers[1:]
 	}
 	close(r.arrived)
 	r.arrived = make(chan struct{})
 	r.mu.Unlock()
+	if fault := verify(trusted, req.Header, body); err == nil && fault != nil {
+		r.t.Errorf("relaytest: %s %s, webhook-id %q: %v", req.Method, req.URL.Path, req.Header.Get(signature.HeaderID), fault)
+	}
 	answer(w, req)
 }
 

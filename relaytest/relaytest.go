@@ -8,6 +8,8 @@
 //	r.RequireDelivered(id)    // what the audit log says
 //
 // Backoff is short (10 ms, doubling), so that a test of retries takes no time.
+// Requests are signed, and every request that a receiver gets must verify: by
+// the official library of Standard Webhooks, not by relay's own.
 // Everything ends with the test. Postgres' binaries must be installed, or
 // RELAY_TEST_DATABASE_URL name a server; see package testdb.
 package relaytest
@@ -48,7 +50,8 @@ type Options struct {
 	// Policy defaults to 5 attempts, 10 ms apart and doubling, without jitter.
 	Policy policy.Options
 	// Delivery may call loopback addresses on any port, in addition to what is
-	// set here.
+	// set here, and signs with [Secret] if no secret is. The Receiver of the
+	// Relay trusts the secrets; to others of the test, say so.
 	Delivery delivery.Options
 	// Consumer's collaborators are filled in; the rest is passed on.
 	Consumer consumer.Options
@@ -94,6 +97,12 @@ func Start(t testing.TB, options ...Options) *Relay {
 	if r.URL == "" {
 		r.URL = testdb.New(t)
 	}
+	if len(o.Delivery.Secrets) == 0 {
+		o.Delivery.Secrets = []relay.Secret{Secret}
+	}
+	trusted, err := receiverHalf(o.Delivery.Secrets)
+	r.check(err)
+	r.Receiver.Trust(trusted...)
 	conn, err := r.NATS.Connect()
 	r.check(err)
 	r.open(conn, consumer.StreamOptions{AckWait: o.Consumer.AckWait})

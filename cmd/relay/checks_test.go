@@ -63,6 +63,7 @@ func openApp(t *testing.T, r *relaytest.Relay) running {
 	t.Helper()
 	l, err := load(sources{set: []string{
 		"nats.url=" + r.NATS.ClientURL(), "postgres.url=" + r.URL, "admin.address=127.0.0.1:0", "delivery.allow=127.0.0.0/8",
+		"signing.secrets=" + string(relaytest.Secret),
 	}})
 	if err != nil {
 		t.Fatal(err)

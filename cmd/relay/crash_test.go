@@ -75,7 +75,7 @@ func (s *stage) start(crashAt string, set ...string) *process {
 		"nats.url=" + s.natsURL, "postgres.url=" + s.URL, "delivery.allow=127.0.0.0/8", "delivery.ports=" + receiver.Port(),
 		"delivery.timeout=" + crashTimeout.String(), "delivery.connect_timeout=" + crashTimeout.String(),
 		"consumer.ack_wait=" + crashAckWait.String(), "consumer.sweep=500ms", "policy.schedule=100ms,200ms,400ms,800ms",
-		"policy.jitter=0", "admin.address=127.0.0.1:0", "log.format=json",
+		"policy.jitter=0", "admin.address=127.0.0.1:0", "log.format=json", "signing.secrets=" + string(relaytest.Secret),
 	}, set...) {
 		args = append(args, "--set", kv)
 	}

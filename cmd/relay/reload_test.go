@@ -43,6 +43,7 @@ func (j *journal) take() string {
 func startApp(t *testing.T, config string) (r *relaytest.Relay, log *journal) {
 	t.Helper()
 	r = relaytest.Observe(t, relaytest.StartNATS(t).ClientURL(), testdb.New(t), consumer.StreamOptions{})
+	r.Receiver.Trust(devSecret)
 	load := func() (loaded, error) { return loadDev(sources{file: config}) }
 	l, err := load()
 	if err != nil {

@@ -120,7 +120,9 @@ func (w *world) run() (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sender, err := delivery.New(delivery.Options{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, AnyPort: true})
+	sender, err := delivery.New(delivery.Options{
+		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, AnyPort: true, Secrets: []relay.Secret{relaytest.Secret},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
