@@ -118,6 +118,7 @@ func (c *Consumer) attempt(
 // claimed meanwhile. Nor does it begin what would be cut off by the claim's end:
 // the endpoint might have answered.
 func (c *Consumer) send(ctx context.Context, ep relay.Endpoint, w relay.Webhook, claim relay.Claim) relay.Attempt {
+	ep = c.current(ep)
 	if time.Until(claim.Until) < min(cmp.Or(ep.Timeout, c.Timeout), claim.Lease*2/3) {
 		return relay.Attempt{} // no request was made
 	}
@@ -127,6 +128,19 @@ func (c *Consumer) send(ctx context.Context, ep relay.Endpoint, w relay.Webhook,
 	a.ID, a.Number, a.Generation = claim.ID, claim.Made+1, w.Generation
 	c.At(AfterSend)
 	return a
+}
+
+// current is a registered endpoint as it is now. An event may have waited long
+// for its claim, and what is signed with a secret that was taken away meanwhile
+// can be verified by no one.
+func (c *Consumer) current(ep relay.Endpoint) relay.Endpoint {
+	if ep.Name == "" {
+		return ep
+	}
+	if now, err := c.Endpoints.Find(ep.Name, ""); err == nil && now.Key == ep.Key {
+		return now
+	}
+	return ep
 }
 
 var errClaimOver = errors.New("the claim is over")
