@@ -16,13 +16,14 @@ const (
 // CheckRequestHeader says whether a producer or an operator may add this header
 // to a request: nil if so, else the reason, for people. Headers are refused
 // that relay sets itself, that belong to one connection, or that HTTP does not
-// allow. An underscore counts as a hyphen, because many receivers cannot tell
-// them apart. The error never repeats the value, which may be a secret.
+// allow. An underscore counts as a hyphen, and so does every other character
+// that is neither a letter nor a digit, because many receivers cannot tell them
+// apart. The error never repeats the value, which may be a secret.
 func CheckRequestHeader(name, value string) error {
 	if !isToken(name) {
 		return fmt.Errorf("header name %.40q: not a valid HTTP header name", name)
 	}
-	if why := reserved(strings.ReplaceAll(strings.ToLower(name), "_", "-")); why != "" {
+	if why := reserved(strings.Map(plain, name)); why != "" {
 		return fmt.Errorf("header %.40s may not be set: %s", name, why)
 	}
 	if !isFieldValue(value) {
@@ -32,6 +33,18 @@ func CheckRequestHeader(name, value string) error {
 }
 
 var errFieldValue = errors.New("the value holds a line break or another control character")
+
+// plain maps the characters of a header name to how CGI and its heirs see them.
+func plain(c rune) rune {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return c - 'A' + 'a'
+	case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		return c
+	default:
+		return '-'
+	}
+}
 
 // reserved returns why a header, in lower case, is not to be set, or "".
 func reserved(name string) string {

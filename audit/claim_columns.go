@@ -89,7 +89,7 @@ func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
 			continue
 		}
 		id[i], tenant[i], event[i] = text(w.ID, maxName), text(w.Tenant, maxName), text(w.EventType, maxName)
-		name[i], url[i] = text(w.EndpointName, maxName), text(w.URL, maxText)
+		name[i], url[i] = text(w.EndpointName, maxName), text(withoutQuery(w.URL), maxText)
 		method[i], content[i] = text(w.Method, maxName), text(w.ContentType, maxName)
 		idempotency[i], metadata[i] = text(w.IdempotencyKey, maxName), jsonText(w.Metadata)
 		headers[i] = headerJSON(w.Header)

@@ -41,6 +41,7 @@ func TestExplain(t *testing.T) {
 
 	want := audit.Story{Webhook: w, Status: "dead", Place: relay.DeadLetters, Reason: "410 Gone", Attempts: 2, Circuit: "open"}
 	want.Body = nil
+	want.URL = "https://a.example/hook" // queries hold secrets
 	for i, a := range []relay.Attempt{first, last} {
 		a.Number, a.Started = i+1, a.Started.UTC()
 		want.History = append(want.History, audit.Entry{Attempt: a, Worker: "w1"})

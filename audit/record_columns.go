@@ -87,10 +87,16 @@ func endpointColumns(batch []*call[recording, relay.Verdict]) []any {
 	return []any{keys, urls, hosts, names}
 }
 
+// withoutQuery is what stands in the record of a URL: queries hold secrets.
+func withoutQuery(url string) string {
+	bare, _, _ := strings.Cut(url, "?")
+	return bare
+}
+
 // showURL returns a URL without its query, which may hold secrets, and its
 // host.
 func showURL(raw string) (shown, host string) {
-	raw, _, _ = strings.Cut(raw, "?")
+	raw = withoutQuery(raw)
 	u, err := url.Parse(raw)
 	if err != nil {
 		return text(raw, maxText), ""

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -35,10 +36,14 @@ func plain(s string, limit int) string {
 	return s[:min(len(s), limit)]
 }
 
-// secretHeaders are stored without their values: whoever reads the log need
-// not be able to act for the producer or the receiver.
-var secretHeaders = map[string]bool{
-	"Authorization": true, "Proxy-Authorization": true, "Cookie": true, "Set-Cookie": true, "X-Api-Key": true,
+// secretHeaders are parts of the names of headers that are stored without their
+// values: whoever reads the log need not be able to act for the producer or the
+// receiver.
+var secretHeaders = []string{"authorization", "cookie", "token", "secret", "password", "api-key", "apikey", "credential"}
+
+func isSecret(header string) bool {
+	name := strings.ToLower(header)
+	return slices.ContainsFunc(secretHeaders, func(part string) bool { return strings.Contains(name, part) })
 }
 
 // headerJSON returns headers as a JSON object of lists that jsonb takes.
@@ -48,7 +53,7 @@ func headerJSON(h http.Header) string {
 	}
 	clean := make(map[string][]string, len(h))
 	for name, values := range h {
-		if secretHeaders[http.CanonicalHeaderKey(name)] {
+		if isSecret(name) {
 			clean[text(name, maxText)] = []string{"[hidden]"}
 			continue
 		}

@@ -56,8 +56,9 @@ func TestJSONText(t *testing.T) {
 func TestHeaderJSON(t *testing.T) {
 	got := headerJSON(http.Header{
 		"X-Two": {"a", "b"}, "X-Odd": {"\x00\xff"}, "authorization": {"Bearer secret"}, "Set-Cookie": {"id=secret"},
+		"X-Acme-Token": {"secret"}, "x-apikey": {"secret"},
 	})
-	want := `{"Set-Cookie":["[hidden]"],"X-Odd":["��"],"X-Two":["a","b"],"authorization":["[hidden]"]}`
+	want := `{"Set-Cookie":["[hidden]"],"X-Acme-Token":["[hidden]"],"X-Odd":["��"],"X-Two":["a","b"],"authorization":["[hidden]"],"x-apikey":["[hidden]"]}`
 	if got != want || !json.Valid([]byte(got)) {
 		t.Errorf("%s\nwant %s", got, want)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/textproto"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -28,7 +29,11 @@ const (
 	defaultMediaType = "application/json"
 )
 
-// reading is a message being read. It collects every fault, so that a producer
+// maxFaults bounds how many faults of one message are found. One of a megabyte
+// has room for a hundred thousand, and nobody reads them.
+const maxFaults = 20
+
+// reading is a message being read. It collects the faults, so that a producer
 // learns all of them at once.
 type reading struct {
 	w      relay.Webhook
@@ -38,6 +43,10 @@ type reading struct {
 func (r *reading) fault(name, format string, args ...any) {
 	r.faults = append(r.faults, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
 }
+
+// hopeless reports whether there are so many faults that it is not worth
+// reading on.
+func (r *reading) hopeless() bool { return len(r.faults) >= maxFaults }
 
 // decode reads a message into a webhook. The error joins every fault of the
 // message; the webhook then holds what could be read, for the record.
@@ -50,7 +59,7 @@ func decode(m meta, header nats.Header, body []byte, expiresAfter time.Duration)
 	if size := headerBytes(producersOwn(header)); size > relay.MaxMessageHeader {
 		r.fault("message headers", "%d bytes, more than %d", size, relay.MaxMessageHeader)
 	}
-	if h.Get(headerURL) != "" || h.Get(headerEndpoint) != "" {
+	if len(h[headerURL]) > 0 || len(h[headerEndpoint]) > 0 {
 		r.raw(h, body)
 	} else {
 		r.envelope(h, body)
@@ -67,7 +76,7 @@ func (r *reading) raw(h textproto.MIMEHeader, body []byte) {
 	r.w.Body = body
 	for _, name := range sortedKeys(h) {
 		short, ok := strings.CutPrefix(name, headerPrefix)
-		if !ok || strings.HasPrefix(name, metaPrefix) {
+		if !ok || strings.HasPrefix(name, metaPrefix) || r.hopeless() {
 			continue
 		}
 		if name, ok := strings.CutPrefix(name, requestHeader); ok {
@@ -91,10 +100,14 @@ func (r *reading) raw(h textproto.MIMEHeader, body []byte) {
 func (r *reading) envelope(h textproto.MIMEHeader, body []byte) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
-		r.fault("message", "neither an envelope (a JSON object with url or endpoint) nor a raw message (header %s or %s)", headerURL, headerEndpoint)
+		r.fault("message", "neither an envelope (a JSON object with url or endpoint) nor a raw message (header %s or %s)%s",
+			headerURL, headerEndpoint, marked(body))
 		return
 	}
 	for seen := map[string]bool{}; dec.More(); {
+		if r.hopeless() {
+			return
+		}
 		token, err := dec.Token()
 		if err != nil {
 			r.fault("envelope", "%v", err)
@@ -115,11 +128,31 @@ func (r *reading) envelope(h textproto.MIMEHeader, body []byte) {
 		r.fault("envelope", "something follows after the closing brace")
 	}
 	for _, name := range sortedKeys(h) {
-		if strings.HasPrefix(name, headerPrefix) && !strings.HasPrefix(name, metaPrefix) && name != headerID {
+		switch {
+		case !strings.HasPrefix(name, headerPrefix), strings.HasPrefix(name, metaPrefix), r.hopeless():
+		case name == headerID: // that of a dead letter
+			if id := h.Get(headerID); !idPattern.MatchString(id) {
+				r.fault(name, "want 1 to %d of A-Z a-z 0-9 _ -, not %q", relay.MaxID, clip(id))
+			}
+		default:
 			r.fault(name, "belongs to the raw form, which needs %s or %s; in an envelope write it as a field", headerURL, headerEndpoint)
 		}
 	}
 	r.checkHeaders()
+}
+
+// marked says which encoding a message seems to have that is no JSON because of
+// it.
+func marked(body []byte) string {
+	switch {
+	case bytes.HasPrefix(body, []byte("\xef\xbb\xbf")):
+		return ": it begins with a byte order mark, which JSON must not have"
+	case bytes.HasPrefix(body, []byte("\xff\xfe")), bytes.HasPrefix(body, []byte("\xfe\xff")):
+		return ": it looks like UTF-16, and JSON is UTF-8"
+	case bytes.HasPrefix(body, []byte("\x1f\x8b")):
+		return ": it looks like gzip"
+	}
+	return ""
 }
 
 // field reads one field of the envelope.
@@ -167,6 +200,7 @@ func (r *reading) check(m meta, expiresAfter time.Duration) {
 	if w.URL != "" {
 		if _, err := relay.CheckURL(w.URL); err != nil {
 			r.fault("url", "%s", strings.TrimPrefix(err.Error(), "URL: "))
+			w.URL = harmless(w.URL)
 		}
 	}
 	if w.ScheduledAt.After(accepted.Add(relay.MaxScheduleAhead)) {
@@ -186,50 +220,22 @@ func (r *reading) check(m meta, expiresAfter time.Duration) {
 	}
 }
 
-// trace keeps the W3C trace context, under whatever capitals it was written.
-func (r *reading) trace(h textproto.MIMEHeader) {
-	for _, name := range []string{"traceparent", "tracestate", "baggage"} {
-		v := h.Get(name)
-		if v == "" || len(v) > relay.MaxHeaderBytes || hasControl(v) {
-			continue
-		}
-		if r.w.Trace == nil {
-			r.w.Trace = http.Header{}
-		}
-		r.w.Trace.Set(name, v)
+// harmless is as much of a refused URL as may stand in a log: neither its query
+// nor what may be a password. What relay cannot read it cannot take apart, so
+// all that is before an @ is hidden.
+func harmless(url string) string {
+	shown := url
+	if end := strings.IndexAny(url, "?#"); end >= 0 {
+		shown = url[:end]
 	}
+	if !strings.Contains(url, "@") {
+		return shown
+	}
+	rest := ""
+	if at := strings.LastIndexByte(shown, '@'); at >= 0 {
+		rest = shown[at:]
+	}
+	return scheme.FindString(shown) + "[hidden]" + rest
 }
 
-// canonical makes header names comparable: NATS keeps the capitals that the
-// producer wrote, and a producer in another language writes others.
-func canonical(h nats.Header) textproto.MIMEHeader {
-	out := make(textproto.MIMEHeader, len(h))
-	for _, name := range sortedKeys(h) {
-		key := textproto.CanonicalMIMEHeaderKey(name)
-		out[key] = append(out[key], h[name]...)
-	}
-	return out
-}
-
-// producersOwn leaves out what JetStream or relay may have added to a copy: an
-// event that was accepted must not grow beyond the limit while it waits.
-func producersOwn(h nats.Header) nats.Header {
-	own := make(nats.Header, len(h))
-	for name, values := range h {
-		canonical := http.CanonicalHeaderKey(name)
-		if canonical != headerID && !ofServers(canonical) {
-			own[name] = values
-		}
-	}
-	return own
-}
-
-func headerBytes(h nats.Header) int {
-	size := 0
-	for name, values := range h {
-		for _, v := range values {
-			size += len(name) + len(v) + len(": \r\n")
-		}
-	}
-	return size
-}
+var scheme = regexp.MustCompile("^[A-Za-z][A-Za-z0-9+.-]*://")

@@ -210,26 +210,3 @@ func TestCopyKeepsTheProducersHeadersAndBody(t *testing.T) {
 		t.Error("what was written is not what is read", diff)
 	}
 }
-
-// FuzzDecode holds that no message makes relay panic, and that every message is
-// either refused with a reason or within its bounds.
-func FuzzDecode(f *testing.F) {
-	f.Add("", "", `{"url":"https://example.com/","payload":{"a":1},"headers":{"X":["1"]}}`)
-	f.Add("Relay-Url", "https://example.com/", "body")
-	f.Add("Relay-Metadata", "{}", `{"url":"https://example.com/","scheduled_at":"2026-11-24T12:00:00Z"}`)
-	f.Fuzz(func(t *testing.T, name, value, body string) {
-		w, err := decodeTest(nats.Header{name: {value}}, body)
-		if w.ID == "" || w.ExpiresAt.IsZero() {
-			t.Errorf("id %q, expires %v", w.ID, w.ExpiresAt)
-		}
-		if err != nil {
-			if reason := invalidReason(err); len(reason) > maxReason+len("…") || strings.ContainsAny(reason, "\r\n\x00") {
-				t.Errorf("the reason %q is not fit for a header", reason)
-			}
-			return
-		}
-		if len(w.URL) > relay.MaxURL || len(w.Metadata) > relay.MaxMetadata || w.MaxAttempts > relay.MaxMaxAttempts || !idPattern.MatchString(w.ID) {
-			t.Errorf("out of bounds: %+v", w)
-		}
-	})
-}

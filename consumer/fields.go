@@ -1,8 +1,10 @@
 package consumer
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"mime"
 	"net/http"
 	"regexp"
 	"slices"
@@ -63,7 +65,9 @@ func (r *reading) text(v value, limit int) string {
 		r.fault(v.name, "empty")
 	case len(s) > limit:
 		r.fault(v.name, "%d bytes, more than %d", len(s), limit)
-	case !utf8.ValidString(s) || hasControl(s):
+	case hasControl(s) || strings.ContainsRune(s, utf8.RuneError):
+		// Where JSON is no UTF-8, encoding/json puts U+FFFD: two keys that differ
+		// would become one.
 		r.fault(v.name, "control characters or invalid UTF-8")
 	default:
 		return s
@@ -90,7 +94,15 @@ func (r *reading) method(v value) {
 }
 
 func (r *reading) contentType(v value) {
-	r.w.ContentType = r.text(v, relay.MaxName)
+	s := r.text(v, relay.MaxName)
+	if s == "" {
+		return
+	}
+	if media, _, err := mime.ParseMediaType(s); err != nil || !strings.Contains(media, "/") {
+		r.fault(v.name, "want a media type such as text/plain; charset=utf-8, not %q", clip(s))
+		return
+	}
+	r.w.ContentType = s
 }
 
 func (r *reading) maxAttempts(v value) {
@@ -122,30 +134,86 @@ func (r *reading) metadata(v value) {
 		r.fault(v.name, "not a JSON object")
 	case len(v.raw) > relay.MaxMetadata:
 		r.fault(v.name, "%d bytes, more than %d", len(v.raw), relay.MaxMetadata)
+	case !utf8.Valid(v.raw):
+		r.fault(v.name, "invalid UTF-8")
+	case hugeNumber(v.raw):
+		r.fault(v.name, "a number with an exponent of more than three digits")
 	default:
 		r.w.Metadata = v.raw
+	}
+}
+
+// hugeNumber reports whether JSON holds a number such as 1e9999, which Postgres
+// writes out in full or does not take.
+func hugeNumber(raw []byte) bool {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	for {
+		token, err := dec.Token()
+		if err != nil {
+			return false
+		}
+		n, ok := token.(json.Number)
+		if !ok {
+			continue
+		}
+		if i := strings.IndexAny(n.String(), "eE"); i >= 0 && len(strings.TrimLeft(n.String()[i+1:], "+-0")) > 3 {
+			return true
+		}
 	}
 }
 
 // headers reads the envelope's headers: an object of strings, or of lists of
 // strings for a header with several values.
 func (r *reading) headers(v value) {
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(v.raw, &object); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(v.raw))
+	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
 		r.fault(v.name, "not a JSON object")
 		return
 	}
-	for _, name := range sortedKeys(object) {
-		var one string
-		var many []string
-		if json.Unmarshal(object[name], &one) == nil {
-			many = []string{one}
-		} else if json.Unmarshal(object[name], &many) != nil {
-			r.fault("headers."+clip(name), "neither a string nor a list of strings")
-			continue
+	for seen := map[string]bool{}; dec.More() && !r.hopeless(); {
+		token, err := dec.Token()
+		name, ok := token.(string)
+		var raw json.RawMessage
+		if err == nil {
+			err = dec.Decode(&raw)
 		}
-		r.addHeaders(name, many)
+		if err != nil || !ok { // cannot be: it was read as a whole before
+			r.fault(v.name, "not a JSON object")
+			return
+		}
+		values, ok := headerValues(raw)
+		canonical := http.CanonicalHeaderKey(name)
+		switch {
+		case !ok:
+			r.fault("headers."+clip(name), "neither a string nor a list of strings, in UTF-8")
+		case seen[canonical]:
+			r.fault("headers."+clip(name), "stands there twice; several values are a list")
+		default:
+			r.addHeaders(name, values)
+		}
+		seen[canonical] = true
 	}
+}
+
+// headerValues reads a string or a list of strings. A null is neither, and what
+// is no UTF-8 would not go out as it was written.
+func headerValues(raw json.RawMessage) ([]string, bool) {
+	var one *string
+	var many []*string
+	if json.Unmarshal(raw, &one) == nil {
+		many = []*string{one}
+	} else if json.Unmarshal(raw, &many) != nil {
+		return nil, false
+	}
+	values := make([]string, len(many))
+	for i, v := range many {
+		if v == nil || strings.ContainsRune(*v, utf8.RuneError) {
+			return nil, false
+		}
+		values[i] = *v
+	}
+	return values, true
 }
 
 func (r *reading) addHeaders(name string, values []string) {
@@ -153,6 +221,9 @@ func (r *reading) addHeaders(name string, values []string) {
 		r.w.Header = http.Header{}
 	}
 	for _, v := range values {
+		if r.hopeless() {
+			return
+		}
 		if err := relay.CheckRequestHeader(name, v); err != nil {
 			r.faults = append(r.faults, err)
 			continue
@@ -175,6 +246,9 @@ func (r *reading) checkHeaders() {
 	if size > relay.MaxHeaderBytes {
 		r.fault("headers", "%d bytes, more than %d", size, relay.MaxHeaderBytes)
 	}
+	if count > relay.MaxHeaders || size > relay.MaxHeaderBytes {
+		r.w.Header = nil // the record has no use for them
+	}
 }
 
 func sortedKeys[M ~map[string]V, V any](m M) []string {
@@ -191,6 +265,7 @@ func hasControl(s string) bool { return strings.ContainsFunc(s, unicode.IsContro
 // clip shortens what a producer wrote, for a reason that people read.
 func clip(s string) string {
 	const most = 64
+	s = s[:min(len(s), most*utf8.UTFMax+1)]
 	s = strings.ToValidUTF8(s, "�")
 	if runes := []rune(s); len(runes) > most {
 		s = string(runes[:most]) + "…"

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -77,11 +78,13 @@ func readMeta(subject string, h nats.Header) meta {
 	}
 	m.copied = true
 	key, err := relay.ParseKey(h.Get(metaKey))
-	if err != nil {
-		return m
+	if err != nil || key.Seq > math.MaxInt64 || key.Time.Before(time.Unix(0, 0)) || key.Time.Year() > 9999 {
+		return m // nor could Postgres hold such a key
 	}
 	m.key = key
-	m.generation, _ = strconv.Atoi(h.Get(metaGeneration))
+	if n, err := strconv.ParseUint(h.Get(metaGeneration), 10, 31); err == nil {
+		m.generation = int(n)
+	}
 	m.id = h.Get(metaID)
 	if from := h.Get(metaSubject); from != "" {
 		m.subject = from
