@@ -64,6 +64,7 @@ func decode(m meta, header nats.Header, body []byte, expiresAfter time.Duration)
 	} else {
 		r.envelope(h, body)
 	}
+	r.checkHeaders()
 	r.trace(h)
 	r.identify(m, h)
 	r.check(m, expiresAfter)
@@ -91,7 +92,6 @@ func (r *reading) raw(h textproto.MIMEHeader, body []byte) {
 		}
 		read(r, value{name: name, raw: []byte(h[name][0]), header: true})
 	}
-	r.checkHeaders()
 }
 
 // envelope reads the form in which the message is one JSON object. It walks
@@ -127,10 +127,16 @@ func (r *reading) envelope(h textproto.MIMEHeader, body []byte) {
 	} else if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		r.fault("envelope", "something follows after the closing brace")
 	}
+	r.beside(h)
+}
+
+// beside refuses the headers of the raw form that stand beside an envelope, but
+// for Relay-Id, which a dead letter has.
+func (r *reading) beside(h textproto.MIMEHeader) {
 	for _, name := range sortedKeys(h) {
 		switch {
 		case !strings.HasPrefix(name, headerPrefix), strings.HasPrefix(name, metaPrefix), r.hopeless():
-		case name == headerID: // that of a dead letter
+		case name == headerID:
 			if id := h.Get(headerID); !idPattern.MatchString(id) {
 				r.fault(name, "want 1 to %d of A-Z a-z 0-9 _ -, not %q", relay.MaxID, clip(id))
 			}
@@ -138,7 +144,6 @@ func (r *reading) envelope(h textproto.MIMEHeader, body []byte) {
 			r.fault(name, "belongs to the raw form, which needs %s or %s; in an envelope write it as a field", headerURL, headerEndpoint)
 		}
 	}
-	r.checkHeaders()
 }
 
 // marked says which encoding a message seems to have that is no JSON because of

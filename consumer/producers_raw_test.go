@@ -70,9 +70,12 @@ func headerCases() []producer {
 		{name: "H2 no name", body: `{"url":"$URL","headers":{"":"a"}}`, want: dead("not a valid HTTP header name")},
 		{name: "H2 no name, over the wire", block: block("Relay-Url: $URL", "Relay-Header-: a"), want: dead("not a valid HTTP header name")},
 		{name: "H2 a name of HTTP/2", body: `{"url":"$URL","headers":{":authority":"a"}}`, want: dead("not a valid HTTP header name")},
-		{name: "H7 credentials are sent and not recorded", header: rawTo("Relay-Header-Authorization", "Bearer t0p", "Relay-Header-Cookie", "a=t0p", "Relay-Header-X-Acme-Token", "t0p"),
+		{
+			name:   "H7 credentials are sent and not recorded",
+			header: rawTo("Relay-Header-Authorization", "Bearer t0p", "Relay-Header-Cookie", "a=t0p", "Relay-Header-X-Acme-Token", "t0p"),
 			want: sent("").with("Authorization", "Bearer t0p", "Cookie", "a=t0p", "X-Acme-Token", "t0p").
-				recorded("headers", `{"Authorization":["[hidden]"],"Cookie":["[hidden]"],"X-Acme-Token":["[hidden]"]}`)},
+				recorded("headers", `{"Authorization":["[hidden]"],"Cookie":["[hidden]"],"X-Acme-Token":["[hidden]"]}`),
+		},
 		{name: "H8 50 headers", header: rawTo(numbered(50)...), want: sent("").with("X-49", "1")},
 		{name: "H8 51 headers", header: rawTo(numbered(51)...), want: dead("headers: 51, more than 50")},
 		{name: "H8 8 KiB of headers", header: rawTo("Relay-Header-X", x(8<<10-1)), want: sent("").with("X", x(8<<10-1))},

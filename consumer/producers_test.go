@@ -214,6 +214,7 @@ func (p *producing) count(sql string, args ...any) (n int) {
 
 // check holds a case to its fate.
 func (p *producing) check(t *testing.T, e published) {
+	t.Helper()
 	if e.want.refused != "" {
 		if e.err == nil || !strings.Contains(e.err.Error(), e.want.refused) {
 			t.Errorf("the publisher got %+v, %v; want an error with %q", e.ack, e.err, e.want.refused)
@@ -225,7 +226,7 @@ func (p *producing) check(t *testing.T, e published) {
 	}
 	row := p.row(t, e)
 	for column, want := range e.want.row {
-		if got := text(row[column]); got != want {
+		if got := text(row[column]); got != strings.ReplaceAll(want, "$URL", p.Receiver.URL+e.path) {
 			t.Errorf("%s is %q in the record, want %q", column, got, want)
 		}
 	}
