@@ -223,6 +223,13 @@ func (c *circuit) rest() (rest time.Duration, closed bool) {
 	return 0, true
 }
 
+// clean reports whether the circuit is closed and remembers no failure.
+func (c *circuit) clean() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.breaker.IsClosed() && c.breaker.Metrics().Failures() == 0
+}
+
 // retire ends the circuit. Calls that are still in flight go on and teach
 // nobody. If it was not closed it is reported as closed: the next call will be
 // made.

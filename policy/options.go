@@ -55,8 +55,9 @@ type Options struct {
 	SlowCalls int
 
 	// Idle is how long an endpoint that nobody calls is remembered. One whose
-	// circuit is not closed is remembered six times as long. Defaults to 10
-	// minutes.
+	// circuit is not closed is remembered six times as long. While there are
+	// more than 10,000, those that are quick and well and have no rate are
+	// forgotten after two seconds. Defaults to 10 minutes.
 	Idle time.Duration
 
 	// Circuit are the thresholds of every circuit.

@@ -136,10 +136,50 @@ func TestRestingIsNotIdle(t *testing.T) {
 		return relay.Attempt{Kind: relay.Response, Status: 429, Header: map[string][]string{"Retry-After": {"300"}}}
 	})
 	for later, want := range map[time.Duration]bool{4 * time.Minute: false, 6 * time.Minute: true} {
-		if got := s.endpoints["a"].idle(time.Now().Add(later), time.Minute); got != want {
+		if got := s.endpoints["a"].idle(time.Now().Add(later), patient{time.Minute, time.Minute}); got != want {
 			t.Errorf("idle after %v: %t, want %t", later, got, want)
 		}
 	}
+}
+
+// Of very many endpoints only those are remembered that are worth it.
+func TestRunForgetsTheWellAmongMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Options{})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		keep := map[string]func(context.Context) relay.Attempt{
+			"failed once": call500,
+			"slow": func(context.Context) relay.Attempt {
+				return relay.Attempt{Kind: relay.Response, Status: 200, Took: time.Second}
+			},
+			"gateway error": func(context.Context) relay.Attempt {
+				return relay.Attempt{Kind: relay.Response, Status: 503, Took: time.Millisecond}
+			},
+		}
+		for key, send := range keep {
+			s.call(t.Context(), key, send)
+		}
+		paced := relay.Endpoint{Key: "paced", URL: "https://paced.example/", Rate: 1, Burst: 1}
+		s.Do(t.Context(), paced, relay.Webhook{}, relay.Claim{}, call200)
+		for i := range many {
+			s.call(t.Context(), fmt.Sprint(i), call200)
+		}
+		time.Sleep(soonIdle + 2*lookEach)
+		if got := s.size(); got != len(keep)+1 {
+			t.Errorf("%d endpoints are remembered, want %d", got, len(keep)+1)
+		}
+		s.call(t.Context(), "one of few", call200)
+		time.Sleep(soonIdle + 2*lookEach)
+		if got := s.size(); got != len(keep)+2 {
+			t.Errorf("of few, %d endpoints are remembered, want %d", got, len(keep)+2)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A call that found an endpoint just before it was forgotten makes it anew.
@@ -147,7 +187,7 @@ func TestForgottenInBetween(t *testing.T) {
 	s := New(Options{})
 	s.call(t.Context(), "a", call200)
 	old := s.endpoints["a"]
-	s.forget(old, time.Now().Add(time.Hour), time.Minute)
+	s.forget(old, time.Now().Add(time.Hour), patient{time.Minute, time.Minute})
 	if k := (&call{options: s.options.Load()}); old.enter(k) {
 		t.Error("a forgotten endpoint took a call")
 	}

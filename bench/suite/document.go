@@ -99,8 +99,8 @@ func (sc scenario) part(b *bytes.Buffer, all []line) {
 	commands := ""
 	for _, side := range sides(all) {
 		of := of(all, side)
-		if of[0].Side == sideRestart {
-			continue
+		if of[0].Extra != nil {
+			continue // it is not relay bench's
 		}
 		if line := fmt.Sprintf("%s: %s", side, of[0].Command); !strings.Contains(commands, line) {
 			commands += line + "\n"

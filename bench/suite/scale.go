@@ -117,8 +117,12 @@ const (
 // ackWait of the relays of which one is killed: the default.
 const ackWait = 45 * time.Second
 
+// sideKilled keeps what became of the events that the killed relay had in hand.
+const sideKilled = "share of the killed"
+
 // threeRelays: three processes share the streams of the first; after twenty
-// seconds the second is killed.
+// seconds the second is killed. A fifth of the endpoints takes a second to
+// answer, so that there is something in its hands.
 func threeRelays(ctx context.Context, m *machine) error {
 	return m.with(ctx, options{side: sideRelay, sync: syncAlways}, func(first *target) error {
 		second, err := first.peer(ctx)
@@ -131,15 +135,59 @@ func threeRelays(ctx context.Context, m *machine) error {
 			return err
 		}
 		defer third.stop()
-		kill := time.AfterFunc(time.Duration(20*m.Scale*float64(time.Second)), func() { _ = second.process.Process.Signal(syscall.SIGKILL) })
+		killed := make(chan time.Time, 1)
+		kill := time.AfterFunc(max(5*time.Second, time.Duration(20*m.Scale*float64(time.Second))), func() {
+			_ = second.process.Process.Signal(syscall.SIGKILL)
+			killed <- time.Now()
+		})
 		defer kill.Stop()
-		return first.measure(ctx, sideRelay, fmt.Sprintf("--events %d --rate 300 --patience 2m", m.n(24_000)))
+		flags := fmt.Sprintf("--events %d --rate 300 --endpoints 10 --slow 0.2 --slow-for 1s --patience 2m", max(m.n(24_000), 3000))
+		if err := first.measure(ctx, sideRelay, flags); err != nil {
+			return err
+		}
+		return first.shareBack(ctx, <-killed)
 	})
 }
 
+// shareBack waits until every event is delivered, and keeps how long that took
+// for those that a killed relay had claimed: each has an attempt of which
+// nobody knows whether it was sent.
+func (t *target) shareBack(ctx context.Context, killed time.Time) error {
+	conn, err := pgx.Connect(ctx, t.url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // it has been used
+	left, share, last := 1, 0, 0.0
+	for end := killed.Add(2 * ackWait); left > 0 && time.Now().Before(end); {
+		if err := conn.QueryRow(ctx, `SELECT count(*) FROM relay.webhooks WHERE status <> 'delivered'`).Scan(&left); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	if err := conn.QueryRow(ctx, shareOfDead, killed).Scan(&share, &last); err != nil {
+		return err
+	}
+	return t.m.keep(line{Side: sideKilled, Sync: t.o.sync, Command: "kill -9", Extra: map[string]float64{
+		"in_hand": float64(share), "back_seconds": last, "left": float64(left),
+	}})
+}
+
+const shareOfDead = `
+SELECT count(*), coalesce(extract(epoch FROM max(w.delivered_at) - $1::timestamptz), 0)::float8
+FROM relay.attempts a JOIN relay.webhooks w USING (accepted_at, seq)
+WHERE a.kind = 'unrecorded'`
+
 func threeGoals() []goal {
 	return []goal{
-		atMost("latest delivery, s after its publish", ackWait.Seconds()+1, median(sideRelay, latest)),
+		atLeast("events that the killed relay had in hand", 1, median(sideKilled, extra("in_hand"))),
+		atMost("seconds until the last of them was delivered", ackWait.Seconds()+1, most(sideKilled, extra("back_seconds"))),
+		atMost("events that were not delivered", 0, most(sideKilled, extra("left"))),
+		atMost("latest healthy delivery, s after its publish", ackWait.Seconds()+1, most(sideRelay, latest)),
 		atMost("seconds without a delivery", 0, median(sideRelay, silent)),
 		atMost("duplicates, which is what was in flight", 256, most(sideRelay, duplicates)),
 		atMost("lost", 0, most(sideRelay, lost)),

@@ -158,10 +158,11 @@ func drain(ctx context.Context, m *machine) error {
 		parked = 10_000
 	}
 	parked = m.n(parked)
-	rate := fmt.Sprintf("--events %d --rate 200 --patience 3m", m.n(24_000))
+	alone := fmt.Sprintf("--events %d --rate 200 --patience 3m", m.n(6000))
+	rate := fmt.Sprintf("--events %d --rate 200 --patience 3m", max(m.n(24_000), 12_000)) // a circuit stays open for as long as a minute
 	o := options{side: sideRelay, sync: syncDefault}
 	return errors.Join(
-		m.as(ctx, sideAlone, o, rate),
+		m.as(ctx, sideAlone, o, alone),
 		m.as(ctx, sideBursty, o, fmt.Sprintf("--events %d", parked)),
 		m.as(ctx, sideRelay, o, fmt.Sprintf("%s --queued %d --queued-as fail --settle --heal-after 5s", rate, parked)))
 }
