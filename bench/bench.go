@@ -67,9 +67,12 @@ type Options struct {
 	// queue: delivered them, or set them aside. It needs the right to ask for
 	// the state of the stream Stream.
 	Settle bool `json:"settle"`
-	// HealAfter makes the endpoint of the queued events healthy so long after
+	// HealAfter makes the endpoint of the queued events well so long after
 	// the load began, and has the run wait for them too. 0 is never.
 	HealAfter time.Duration `json:"heal_after"`
+	// HealedAs is how it behaves from then on: Healthy, or Slow for an endpoint
+	// that has a speed of its own. Defaults to Healthy.
+	HealedAs Kind `json:"healed_as,omitempty"`
 
 	// Listen is where the receiver listens. Defaults to 127.0.0.1:8424.
 	Listen string `json:"listen"`
@@ -103,6 +106,7 @@ func (o Options) withDefaults() Options {
 	o.Slow = cmp.Or(o.Slow, 10*time.Second)
 	o.FlapEvery = cmp.Or(o.FlapEvery, 5*time.Second)
 	o.QueuedAs = cmp.Or(o.QueuedAs, Hang)
+	o.HealedAs = cmp.Or(o.HealedAs, Healthy)
 	o.Listen = cmp.Or(o.Listen, "127.0.0.1:8424")
 	o.Patience = cmp.Or(o.Patience, 30*time.Second)
 	o.Stream = cmp.Or(o.Stream, "WEBHOOKS")
@@ -125,6 +129,9 @@ func (o Options) validate() error {
 	}
 	if o.Rate < 0 || o.Queued < 0 {
 		faults = append(faults, errors.New("bench: neither the rate nor the number of queued events can be negative"))
+	}
+	if !o.HealedAs.awaited() {
+		faults = append(faults, fmt.Errorf("bench: an endpoint that is healed as %q is not: want %s or %s", o.HealedAs, Healthy, Slow))
 	}
 	return errors.Join(append(faults, o.Shares.validate(max(1, o.Endpoints)))...)
 }

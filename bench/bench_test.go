@@ -157,12 +157,12 @@ func TestAQueueThatHealsIsWaitedFor(t *testing.T) {
 	r := relaytest.Start(t)
 	report, err := Run(t.Context(), Options{
 		Conn: r.Conn, Events: 50, Rate: 500, WarmUp: 1, Listen: "127.0.0.1:0",
-		Queued: 3, QueuedAs: Fail, HealAfter: 10 * time.Millisecond,
+		Queued: 3, QueuedAs: Fail, HealAfter: 10 * time.Millisecond, HealedAs: Slow, Slow: 200 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if queued := report.Kinds[0]; !queued.Queued || queued.Delivered != 3 || report.RecoveryBegan <= 0 || report.RecoveryEnded < report.RecoveryBegan {
+	if queued := report.Kinds[0]; !queued.Queued || queued.Delivered != 3 || report.RecoveryBegan < 0.2 || report.RecoveryEnded < report.RecoveryBegan {
 		t.Errorf("queued first: %+v, recovered from %v to %v", queued, report.RecoveryBegan, report.RecoveryEnded)
 	}
 }
@@ -207,6 +207,7 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		"a share of no one":    {Shares: Shares{Fail: 0.5}, Endpoints: 1},
 		"a negative share":     {Shares: Shares{Fail: -1}, Endpoints: 1},
 		"a negative rate":      {Rate: -1},
+		"healed to hang":       {HealedAs: Hang},
 		"fewer events than 1":  {Events: -1},
 		"without a connection": {},
 	} {

@@ -148,7 +148,7 @@ func (r *receiver) take(path, query string) (index, status int, delay time.Durat
 func (r *receiver) now(e *event, at int64) Kind {
 	switch {
 	case e.part == queued && r.healed.Load():
-		return Healthy
+		return r.o.HealedAs
 	case e.kind == Flap && time.Duration(at)/r.o.FlapEvery%2 == 0:
 		return Fail
 	case e.kind == Flap:

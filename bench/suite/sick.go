@@ -151,7 +151,9 @@ func mixedGoals() []goal {
 }
 
 // drain: a rate alone; as many events at once as will be parked, which is what
-// the endpoint's own speed allows; and then the endpoint that comes back.
+// the endpoint's own speed allows; and then the endpoint that comes back. It
+// takes 50 ms to answer, as real ones do: one that takes no time is as fast as
+// relay, and measures only how two cores are shared.
 func drain(ctx context.Context, m *machine) error {
 	parked := 100_000
 	if m.Short {
@@ -163,8 +165,8 @@ func drain(ctx context.Context, m *machine) error {
 	o := options{side: sideRelay, sync: syncDefault}
 	return errors.Join(
 		m.as(ctx, sideAlone, o, alone),
-		m.as(ctx, sideBursty, o, fmt.Sprintf("--events %d", parked)),
-		m.as(ctx, sideRelay, o, fmt.Sprintf("%s --queued %d --queued-as fail --settle --heal-after 5s", rate, parked)))
+		m.as(ctx, sideBursty, o, fmt.Sprintf("--events %d --slow 1 --slow-for 50ms --patience 3m", parked)),
+		m.as(ctx, sideRelay, o, fmt.Sprintf("%s --queued %d --queued-as fail --settle --heal-after 5s --healed-as slow --slow-for 50ms", rate, parked)))
 }
 
 func drainGoals() []goal {

@@ -35,7 +35,8 @@ type benchCommand struct {
 	Queued    int           `placeholder:"N" help:"Publish so many events for one sick endpoint first, in one go."`
 	QueuedAs  string        `default:"hang" enum:"healthy,slow,flap,fail,limit,hang,refuse" help:"How that endpoint behaves: healthy, slow, flap, fail, limit, hang or refuse."`
 	Settle    bool          `help:"Wait until those are set aside before the load begins."`
-	HealAfter time.Duration `help:"Make that endpoint healthy so long after the load began, and wait for its events too."`
+	HealAfter time.Duration `help:"Make that endpoint well so long after the load began, and wait for its events too."`
+	HealedAs  string        `default:"healthy" enum:"healthy,slow" help:"How it behaves from then on: healthy or slow."`
 
 	Listen   string        `default:"127.0.0.1:8424" placeholder:"HOST:PORT" help:"Where the receiver listens."`
 	Refusing string        `placeholder:"HOST:PORT" help:"An address where nothing listens. Defaults to the receiver's port on 127.0.0.2."`
@@ -79,7 +80,7 @@ func (c *benchCommand) options() bench.Options {
 			bench.Refuse: c.Refuse, bench.Limit: c.Limit, bench.Flap: c.Flap,
 		},
 		Slow: c.SlowFor, FlapEvery: c.FlapEvery,
-		Queued: c.Queued, QueuedAs: bench.Kind(c.QueuedAs), Settle: c.Settle, HealAfter: c.HealAfter,
+		Queued: c.Queued, QueuedAs: bench.Kind(c.QueuedAs), Settle: c.Settle, HealAfter: c.HealAfter, HealedAs: bench.Kind(c.HealedAs),
 		Listen: c.Listen, Refusing: c.Refusing, Metrics: c.Metrics, PIDs: c.PID, Patience: c.Patience,
 	}
 }
