@@ -134,18 +134,24 @@ func parkedGoals() []goal {
 	}
 }
 
+// sideWell is relay with as many events as beside the sick, but nobody is sick:
+// what is slower then is slow because of the load.
+const sideWell = "relay, all well"
+
 // mixed: fifty events a second for a hundred healthy endpoints, alone and
-// among a thousand sick ones that get as many each.
+// among a thousand others that get as many each: first well, then sick ones.
 func mixed(ctx context.Context, m *machine) error {
 	const sick = " --fail 0.1516 --hang 0.1516 --slow 0.1515 --refuse 0.1515 --limit 0.1515 --flap 0.1515"
 	return errors.Join(
 		m.as(ctx, sideAlone, options{side: sideRelay, sync: syncAlways}, fmt.Sprintf("--events %d --rate 50 --endpoints 100 --patience 2m", m.n(3000))),
+		m.as(ctx, sideWell, options{side: sideRelay, sync: syncAlways}, fmt.Sprintf("--events %d --rate 550 --endpoints 1100 --patience 2m", m.n(11_000))),
 		m.one(ctx, sideRelay, syncAlways, fmt.Sprintf("--events %d --rate 550 --endpoints 1100 --patience 2m", m.n(33_000))+sick))
 }
 
 func mixedGoals() []goal {
 	return []goal{
 		atMost("healthy p99 against alone", 2, ratio(sideRelay, sideAlone, p99)),
+		atMost("healthy p99 against as many events for endpoints that are all well", 2, ratio(sideRelay, sideWell, p99)),
 		atMost("lost", 0, most(sideRelay, lost)),
 	}
 }
