@@ -22,6 +22,7 @@ demo: postgres $(NATS) ## watch relay work: publish, deliver, retry, dead-letter
 .PHONY: test
 test: postgres $(NATS) ## run all tests, on a real NATS and a real Postgres
 	$(GO) test ./...
+	CGO_ENABLED=0 $(GO) test ./delivery
 
 .PHONY: race
 race: postgres $(NATS) ## run all tests with the race detector (needs a C compiler)

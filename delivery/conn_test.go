@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/relaytest/hostile"
 )
 
 func TestConnectionsAreReused(t *testing.T) {
@@ -95,7 +96,7 @@ func TestNotUnanswered(t *testing.T) {
 		class string
 	}{
 		"fresh":         {true, func(_ int, c net.Conn) { _ = readRequest(bufio.NewReader(c)) }, "reset"},
-		"in the middle": {false, second(func(c net.Conn) { write(c, okHead+"X: ") }), "reset"},
+		"in the middle": {false, second(func(c net.Conn) { write(c, hostile.OK+"X: ") }), "reset"},
 		"silent":        {false, second(untilClosed), "timeout"},
 	}
 	for name, c := range cases {

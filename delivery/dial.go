@@ -184,20 +184,43 @@ func (d *dialer) tlsFailure(host string, err error) *failure {
 	return &failure{class: classTLS, text: clean(host + ": " + tlsText(err))}
 }
 
-// shared is a connection over which several HTTP/2 exchanges may go at a time.
-// After one of them has failed it is closed as soon as none is left: otherwise
-// an endpoint could go on sending frames long after its exchange timed out.
+// shared is a TLS connection, over which several HTTP/2 exchanges may go at a
+// time. After one of them has failed, or was answered with more than anybody
+// reads, it is closed as soon as none is left, and so it is if much arrives while
+// there is none: otherwise an endpoint could go on sending frames, which cost us
+// more than they cost it, long after its exchange.
 type shared struct {
 	net.Conn
 	mu     sync.Mutex
 	users  int
+	served bool // there has been an exchange; what came before was the handshake
+	idle   int  // bytes that came since the last one
 	failed bool
+}
+
+// maxIdleBytes is room for what may arrive between two exchanges: a PING now and
+// then, new settings, a farewell.
+const maxIdleBytes = 16 << 10
+
+// Read counts what comes while nothing was asked for.
+func (c *shared) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.users > 0 || !c.served {
+		return n, err
+	}
+	if c.idle += n; c.idle > maxIdleBytes {
+		_ = c.Close()
+	}
+	return n, err
 }
 
 func (c *shared) enter() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.users++
+	c.served, c.idle = true, 0
 }
 
 func (c *shared) leave(failed bool) {

@@ -3,18 +3,22 @@ package delivery
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/relaywebhooks/relay"
 )
 
-// dnsServer answers over UDP on loopback: as much of DNS as the tests need.
+// dnsServer answers on loopback: as much of DNS as the tests need. An answer that
+// is too long for UDP is asked for again over TCP.
 type dnsServer struct {
 	resolver *net.Resolver
 	answer   func(name string, n int) reply // n counts the questions for A records
@@ -38,20 +42,30 @@ func newDNS(t testing.TB, answer func(name string, n int) reply) *dnsServer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { d.serve(udp) })
+	wg.Go(func() { d.serveTCP(tcp) })
 	t.Cleanup(func() {
 		udp.Close()
+		tcp.Close()
 		wg.Wait()
 		d.hangUp()
 	})
-	d.resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	d.resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.closed {
 			return nil, net.ErrClosed
 		}
-		c, err := new(net.Dialer).DialContext(ctx, "udp", udp.LocalAddr().String())
+		address := udp.LocalAddr().String()
+		if strings.HasPrefix(network, "tcp") {
+			address = tcp.Addr().String()
+		}
+		c, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err == nil {
 			d.conns = append(d.conns, c)
 		}
@@ -84,8 +98,32 @@ func (d *dnsServer) serve(udp net.PacketConn) {
 			count++
 		}
 		if r := d.answer(name, count); !r.mute {
-			_, _ = udp.WriteTo(message(b[:2], question, kind, r), from)
+			m := message(b[:2], question, kind, r)
+			if len(m) > 1232 {
+				m = message(b[:2], question, kind, reply{})
+				m[2] |= 2 // truncated
+			}
+			_, _ = udp.WriteTo(m, from)
 		}
+	}
+}
+
+// serveTCP answers one question a connection.
+func (d *dnsServer) serveTCP(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		size := make([]byte, 2)
+		_, err = io.ReadFull(c, size)
+		b := make([]byte, binary.BigEndian.Uint16(size))
+		if _, err2 := io.ReadFull(c, b); err == nil && err2 == nil {
+			name, kind, question := readQuestion(b)
+			m := message(b[:2], question, kind, d.answer(name, 0))
+			_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(m))), m...))
+		}
+		c.Close()
 	}
 }
 
@@ -179,6 +217,15 @@ func TestDNS(t *testing.T) {
 		class string // "" if it is delivered
 	}{
 		"public":             {reply{addrs: []string{"127.0.0.1"}}, ""},
+		"D4 alias, public":   {reply{cname: "receiver.example.", addrs: []string{"127.0.0.1"}}, ""},
+		"D5 compatible":      {reply{addrs: []string{"::127.0.0.1"}}, "blocked"},
+		"D5 6to4":            {reply{addrs: []string{"2002:7f00:1::"}}, "blocked"},
+		"D5 link-local":      {reply{addrs: []string{"fe80::1"}}, "blocked"},
+		"D1 unspecified":     {reply{addrs: []string{"0.0.0.0"}}, "blocked"},
+		"D1 metadata":        {reply{addrs: []string{"169.254.169.254"}}, "blocked"},
+		"D1 Azure":           {reply{addrs: []string{"168.63.129.16"}}, "blocked"},
+		"D7 REFUSED":         {reply{code: 5}, "dns"},
+		"D7 FORMERR":         {reply{code: 1}, "dns"},
 		"D1 private":         {reply{addrs: []string{"127.0.0.2"}}, "blocked"},
 		"D3 mixed":           {reply{addrs: []string{"127.0.0.2", "127.0.0.1", "10.0.0.1"}}, ""},
 		"D3 mixed, both IPs": {reply{addrs: []string{"::1", "fd00:ec2::254", "127.0.0.2", "127.0.0.1"}}, ""},
@@ -193,19 +240,21 @@ func TestDNS(t *testing.T) {
 		"D8 many":            {reply{addrs: many}, "blocked"},
 	}
 	for name, c := range cases {
-		d := newDNS(t, func(string, int) reply { return c.reply })
-		s := newSender(t, options, func(o *Options) { o.Resolver = d.resolver })
-		a := s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://hooks.example:"+port+"/?s3cret"))
-		switch {
-		case c.class == "" && (a.Kind != relay.Response || a.Status != http.StatusOK):
-			t.Errorf("%s: %s", name, show(a))
-		case c.class != "" && (a.Class != c.class || (a.Kind == relay.Blocked) != (c.class == "blocked")):
-			t.Errorf("%s: %s", name, show(a))
-		case c.class != "" && (!strings.HasPrefix(a.Err, "hooks.example: ") || strings.Contains(a.Err, "127.0.0") || strings.Contains(a.Err, "s3cret")):
-			t.Errorf("%s: the text %q", name, a.Err)
-		}
+		t.Run(name, func(t *testing.T) {
+			d := newDNS(t, func(string, int) reply { return c.reply })
+			s := newSender(t, options, func(o *Options) { o.Resolver = d.resolver })
+			a := s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://hooks.example:"+port+"/?s3cret"))
+			switch {
+			case c.class == "" && (a.Kind != relay.Response || a.Status != http.StatusOK):
+				t.Error(show(a))
+			case c.class != "" && (a.Class != c.class || (a.Kind == relay.Blocked) != (c.class == "blocked")):
+				t.Error(show(a))
+			case c.class != "" && (!strings.HasPrefix(a.Err, "hooks.example: ") || strings.Contains(a.Err, "127.0.0") || strings.Contains(a.Err, "s3cret")):
+				t.Errorf("the text %q", a.Err)
+			}
+		})
 	}
-	if requests, _ := r.counts(); requests != 3 {
+	if requests, _ := r.counts(); requests != 4 {
 		t.Errorf("%d requests came", requests)
 	}
 }
@@ -232,7 +281,7 @@ func TestDNSRebinding(t *testing.T) {
 	})
 	s := newSender(t, options, func(o *Options) { o.Resolver = d.resolver })
 	blocked := 0
-	for range 200 {
+	for range 1000 {
 		a := s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://hooks.example:"+port+"/"))
 		if a.Kind == relay.Blocked {
 			blocked++
@@ -241,8 +290,57 @@ func TestDNSRebinding(t *testing.T) {
 		}
 		s.CloseIdle()
 	}
-	if requests, _ := r.counts(); requests != 100 || blocked != 100 {
+	if requests, _ := r.counts(); requests != 500 || blocked != 500 {
 		t.Errorf("%d delivered, %d blocked", requests, blocked)
+	}
+}
+
+// D8: a thousand addresses, of which none or the last may be called.
+func TestDNSWithAThousandAnswers(t *testing.T) {
+	r, port, options := twoHosts(t)
+	for _, last := range []string{"127.0.0.2", "127.0.0.1"} {
+		var addrs []string
+		for i := range 999 {
+			addrs = append(addrs, fmt.Sprintf("10.%d.%d.1", i/250, i%250))
+		}
+		addrs = append(addrs, last)
+		d := newDNS(t, func(string, int) reply { return reply{addrs: addrs} })
+		s := newSender(t, options, func(o *Options) { o.Resolver = d.resolver })
+		a := s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://hooks.example:"+port+"/"))
+		if last == "127.0.0.1" {
+			wantResponse(t, a, http.StatusOK, nil)
+		} else {
+			wantFailure(t, a, relay.Blocked, "blocked")
+		}
+	}
+	if requests, _ := r.counts(); requests != 1 {
+		t.Errorf("%d requests came", requests)
+	}
+}
+
+// D10: a connection is kept while its name turns private. It leads where it led
+// when it was looked at; a new one is refused, and none is kept for long.
+func TestDNSTurnsPrivateUnderAKeptConnection(t *testing.T) {
+	r, port, options := twoHosts(t)
+	var private atomic.Bool
+	d := newDNS(t, func(string, int) reply {
+		if private.Load() {
+			return reply{addrs: []string{"127.0.0.2"}}
+		}
+		return reply{addrs: []string{"127.0.0.1"}}
+	})
+	s := newSender(t, options, func(o *Options) { o.Resolver = d.resolver })
+	w := webhookTo("http://hooks.example:" + port + "/")
+	wantResponse(t, s.Send(t.Context(), relay.Endpoint{}, w), http.StatusOK, nil)
+	private.Store(true)
+	wantResponse(t, s.Send(t.Context(), relay.Endpoint{}, w), http.StatusOK, nil)
+	s.CloseIdle()
+	wantFailure(t, s.Send(t.Context(), relay.Endpoint{}, w), relay.Blocked, "blocked")
+	if requests, conns := r.counts(); requests != 2 || conns != 1 {
+		t.Errorf("%d requests over %d connections", requests, conns)
+	}
+	if idle := (Options{}).withDefaults().IdleTimeout; idle > 90*time.Second {
+		t.Errorf("connections are kept for %v", idle)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -54,9 +55,10 @@ func (x *exchange) enter(conn net.Conn) {
 
 // do sends the request and reads the answer into the attempt.
 func (x *exchange) do(t http.RoundTripper, req *http.Request, a *relay.Attempt) (err error) {
+	ended := false // the whole answer was read
 	defer func() {
 		if c := x.conn.Load(); c != nil {
-			c.leave(err != nil)
+			c.leave(!ended)
 		}
 	}()
 	resp, err := t.RoundTrip(req)
@@ -69,7 +71,7 @@ func (x *exchange) do(t http.RoundTripper, req *http.Request, a *relay.Attempt) 
 		a.Kind = relay.Response // and nothing more: closing it closes the connection
 		return nil
 	}
-	if err := readBody(resp, a); err != nil {
+	if ended, err = readBody(resp, a); err != nil {
 		return err
 	}
 	a.Kind = relay.Response
@@ -78,27 +80,28 @@ func (x *exchange) do(t http.RoundTripper, req *http.Request, a *relay.Attempt) 
 
 // readBody keeps the first part of the body, as it is. Of a longer one it reads
 // on for a while, so that the connection stays usable; what happens to that
-// rest changes nothing.
-func readBody(resp *http.Response, a *relay.Attempt) error {
+// rest changes nothing but that.
+func readBody(resp *http.Response, a *relay.Attempt) (ended bool, err error) {
 	if resp.ContentLength == 0 {
-		return nil
+		return true, nil
 	}
 	var kept bytes.Buffer
 	if n := resp.ContentLength; n > 0 {
 		kept.Grow(int(min(n, relay.MaxResponseBody)) + bytes.MinRead)
 	}
-	_, err := kept.ReadFrom(io.LimitReader(resp.Body, relay.MaxResponseBody+1))
+	_, err = kept.ReadFrom(io.LimitReader(resp.Body, relay.MaxResponseBody+1))
 	a.Body = kept.Bytes()
 	if err != nil {
 		a.Truncated = true
-		return err
+		return false, err
 	}
 	if len(a.Body) <= relay.MaxResponseBody {
-		return nil
+		return true, nil
 	}
 	a.Body, a.Truncated = a.Body[:relay.MaxResponseBody], true
 	if resp.ContentLength <= maxDrain {
-		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain-relay.MaxResponseBody)
+		_, err := io.CopyN(io.Discard, resp.Body, maxDrain-relay.MaxResponseBody)
+		ended = errors.Is(err, io.EOF)
 	}
-	return nil
+	return ended, nil
 }

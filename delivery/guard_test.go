@@ -4,6 +4,9 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,20 +39,62 @@ func dialed(addr string) (network, address string) {
 	return network, net.JoinHostPort(addr, "443")
 }
 
-func TestGuardRefusesSpecialAddresses(t *testing.T) {
+// A36: no miss and no false block, as the guard sees them and as URLs, of which
+// nothing reaches the network.
+func TestAddressMatrix(t *testing.T) {
 	if len(special) < 66 {
 		t.Fatalf("%d addresses", len(special))
 	}
 	g := newGuard(Options{}.withDefaults())
+	s, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, addr := range special {
-		if g.check(dialed(addr)) == nil {
-			t.Errorf("%s may be called", addr)
-		}
+		t.Run("A36 "+addr, func(t *testing.T) {
+			if g.check(dialed(addr)) == nil {
+				t.Error("may be called")
+			}
+			a := s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://"+hostOf(addr)+"/"))
+			if strings.Contains(addr, "%") { // no URL may hold it
+				wantFailure(t, a, relay.Error, "request")
+			} else {
+				wantFailure(t, a, relay.Blocked, "blocked")
+			}
+		})
 	}
 	for _, addr := range publicAddrs {
-		if err := g.check(dialed(addr)); err != nil {
-			t.Errorf("%s: %v", addr, err)
-		}
+		t.Run("A36 public "+addr, func(t *testing.T) {
+			if err := g.check(dialed(addr)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The matrix, and what some resolvers take for addresses, with Go's resolver and
+// with the system's, whichever of them this machine prefers. Without cgo there
+// is only the first.
+func TestBothResolvers(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for resolver, says := range map[string][]string{
+		"go":  {"forcing use of the Go resolver", "using the Go DNS resolver"},
+		"cgo": {"forcing use of the cgo resolver", "without support for the cgo resolver"},
+	} {
+		t.Run("netdns="+resolver, func(t *testing.T) {
+			c := exec.CommandContext(t.Context(), program, "-test.run", "^(TestAddressMatrix|TestBlockedAddresses|TestOddAddressesWithTheSystemResolver|TestProxyIsNotAskedForSpecialAddresses)$", "-test.v")
+			c.Env = append(os.Environ(), "GODEBUG=netdns="+resolver+"+1")
+			out, err := c.CombinedOutput()
+			if err != nil || strings.Count(string(out), "--- PASS: TestAddressMatrix/") < 66 {
+				t.Errorf("%v\n%s", err, out)
+			}
+			if !slices.ContainsFunc(says, func(text string) bool { return strings.Contains(string(out), text) }) {
+				t.Errorf("which resolver was that?\n%.500s", out)
+			}
+		})
 	}
 }
 

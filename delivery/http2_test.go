@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,11 +17,15 @@ import (
 
 // Types of HTTP/2 frames.
 const (
-	frameHeaders  = 1
-	frameReset    = 3
-	frameSettings = 4
-	framePing     = 6
-	frameGoAway   = 7
+	frameData         = 0
+	frameHeaders      = 1
+	frameReset        = 3
+	frameSettings     = 4
+	framePush         = 5
+	framePing         = 6
+	frameGoAway       = 7
+	frameWindow       = 8
+	frameContinuation = 9
 )
 
 func frame(kind byte, stream uint32, payload string) string {
@@ -92,27 +98,100 @@ func TestOneHTTP2RequestPerSend(t *testing.T) {
 	}
 }
 
-// An endpoint that floods the connection is cut off when its exchange fails.
+// P4 and P5: an endpoint that floods the connection is cut off when its exchange
+// fails, however it floods; most floods are what makes it fail.
 func TestHTTP2FloodsEnd(t *testing.T) {
-	floods := map[string]string{
-		"PING":     frame(framePing, 0, "12345678"),
-		"SETTINGS": frame(frameSettings, 0, ""),
+	answered := func(stream uint32) string { // 200, with more to come
+		head := frame(frameHeaders, stream, "\x88")
+		return head[:4] + "\x04" + head[5:]
 	}
-	for name, flood := range floods {
-		ended := make(chan struct{})
-		url, send := rawHTTP2(t, func(c net.Conn, _ uint32) {
-			go func() { _, _ = io.Copy(io.Discard, c) }()
-			forever(c, flood)
-			close(ended)
+	floods := []struct {
+		name  string
+		first func(stream uint32) string
+		flood func(stream uint32) string
+	}{
+		{"P4 PING", nil, func(uint32) string { return frame(framePing, 0, "12345678") }},
+		{"P4 SETTINGS", nil, func(uint32) string { return frame(frameSettings, 0, "") }},
+		{"P4 SETTINGS, large", nil, func(uint32) string { return frame(frameSettings, 0, strings.Repeat("\x00\x04\x00\x00\xff\xff", 100)) }},
+		{"P4 WINDOW_UPDATE", nil, func(uint32) string { return frame(frameWindow, 0, "\x00\x00\x00\x01") }},
+		{"P4 WINDOW_UPDATE of the stream", nil, func(s uint32) string { return frame(frameWindow, s, "\x00\x00\x00\x01") }},
+		{"P4 empty DATA", answered, func(s uint32) string { return frame(frameData, s, "") }},
+		{"P4 DATA", answered, func(s uint32) string { return frame(frameData, s, strings.Repeat("x", 1024)) }},
+		{"P4 unknown frames", nil, func(uint32) string { return frame(99, 0, "x") }},
+		{"P4 GOAWAY without end", nil, func(uint32) string { return frame(frameGoAway, 0, "\x7f\xff\xff\xff\x00\x00\x00\x00") }},
+		{"P5 CONTINUATION", func(s uint32) string { return frame(frameHeaders, s, "\x88") }, func(s uint32) string { return frame(frameContinuation, s, "\x00\x01a\x01b") }},
+		{"P5 PUSH_PROMISE", nil, func(s uint32) string { return frame(framePush, s, "\x00\x00\x00\x02\x88") }},
+		{"P5 oversized frame", nil, func(s uint32) string { return frame(frameData, s, strings.Repeat("x", 1<<20)) }},
+		{"P5 RST of other streams", nil, func(s uint32) string { return frame(frameReset, s+2, "\x00\x00\x00\x08") }},
+		{"P5 HEADERS of other streams", nil, func(s uint32) string { return answered(s + 2) }},
+	}
+	for _, f := range floods {
+		t.Run(f.name, func(t *testing.T) {
+			ended := make(chan struct{})
+			url, send := rawHTTP2(t, func(c net.Conn, stream uint32) {
+				go func() { _, _ = io.Copy(io.Discard, c) }()
+				if f.first != nil {
+					write(c, f.first(stream))
+				}
+				forever(c, f.flood(stream))
+				close(ended)
+			})
+			a := send(webhookTo(url), 200*time.Millisecond)
+			if a.Kind == relay.Error && a.Class == "" || a.Kind == relay.Response && f.name != "P4 DATA" || len(a.Body) > relay.MaxResponseBody {
+				t.Error(show(a))
+			}
+			select {
+			case <-ended:
+			case <-time.After(maxHTTP2Idle - time.Second):
+				t.Error("it goes on after the exchange")
+			}
 		})
-		a := send(webhookTo(url), 200*time.Millisecond)
-		if a.Kind != relay.Error || a.Class == "" {
-			t.Errorf("%s: %s", name, show(a))
+	}
+}
+
+// P4: nor may one flood the connection once it has answered, until it would be
+// closed for idleness.
+func TestHTTP2FloodsAfterTheAnswerEnd(t *testing.T) {
+	for name, flood := range map[string]string{"P4 PING": frame(framePing, 0, "12345678"), "P4 SETTINGS": frame(frameSettings, 0, "")} {
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan struct{})
+			url, send := rawHTTP2(t, func(c net.Conn, stream uint32) {
+				go func() { _, _ = io.Copy(io.Discard, c) }()
+				head := frame(frameHeaders, stream, "\x89") // 204, and nothing more
+				write(c, head[:4]+"\x05"+head[5:])
+				forever(c, flood)
+				close(ended)
+			})
+			wantResponse(t, send(webhookTo(url), 10*time.Second), http.StatusNoContent, nil)
+			select {
+			case <-ended:
+			case <-time.After(maxHTTP2Idle - time.Second):
+				t.Error("it goes on after the exchange")
+			}
+		})
+	}
+}
+
+// P6: HTTP/2 is offered to those alone that were registered with it.
+func TestWhatALPNOffers(t *testing.T) {
+	ours := newAuthority(t)
+	for _, c := range []struct {
+		http2 bool
+		want  []string
+	}{{false, []string{"http/1.1"}}, {true, []string{"h2", "http/1.1"}}} {
+		offered := make(chan []string, 1)
+		config := &tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}}
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			offered <- hello.SupportedProtos
+			return nil, nil
 		}
-		select {
-		case <-ended:
-		case <-time.After(2 * time.Second):
-			t.Errorf("%s: goes on after the exchange", name)
+		r := unstartedReceiver(t, nil)
+		r.TLS, r.EnableHTTP2 = config, true
+		r.StartTLS()
+		s := newSender(t, func(o *Options) { o.RootCAs = ours.pool() })
+		wantResponse(t, s.Send(t.Context(), relay.Endpoint{HTTP2: c.http2}, webhookTo(r.URL)), http.StatusOK, nil)
+		if got := <-offered; !slices.Equal(got, c.want) {
+			t.Errorf("HTTP2 %v: offered %q", c.http2, got)
 		}
 	}
 }

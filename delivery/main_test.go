@@ -1,12 +1,11 @@
 package delivery
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"log" //nolint:depguard // net/http knows no other
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -18,9 +17,24 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/relaytest/hostile"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The receivers that the tests stand on.
+var (
+	rawServer   = hostile.Server
+	readRequest = hostile.ReadRequest
+	untilClosed = hostile.UntilClosed
+	write       = hostile.Write
+	forever     = hostile.Forever
+	drip        = hostile.Drip
+	reset       = hostile.Reset
+)
+
+func TestMain(m *testing.M) {
+	log.SetOutput(io.Discard) // where net/http complains of each frame that it does not know
+	goleak.VerifyTestMain(m)
+}
 
 const testSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -112,70 +126,6 @@ func (r *receiver) counts() (requests, conns int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.requests), len(r.conns)
-}
-
-// rawServer listens on loopback and gives each connection, by its number, to
-// serve, which owns it until it returns.
-func rawServer(t testing.TB, serve func(n int, c net.Conn)) (url string, accepted func() int) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	var open []net.Conn
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			open = append(open, c)
-			n := len(open)
-			mu.Unlock()
-			wg.Go(func() {
-				defer c.Close()
-				serve(n, c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		mu.Lock()
-		for _, c := range open {
-			c.Close()
-		}
-		mu.Unlock()
-		wg.Wait()
-	})
-	return "http://" + l.Addr().String() + "/", func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(open)
-	}
-}
-
-// readRequest reads one whole request.
-func readRequest(r *bufio.Reader) error {
-	q, err := http.ReadRequest(r)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, q.Body)
-	return err
-}
-
-// untilClosed reads until the other end has closed the connection.
-func untilClosed(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
-
-// reset makes the connection end with a RST.
-func reset(c net.Conn) {
-	if tcp, ok := c.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-	}
-	c.Close()
 }
 
 func wantResponse(t *testing.T, a relay.Attempt, status int, body []byte) {

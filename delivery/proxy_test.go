@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/relaytest/hostile"
 )
 
 const (
@@ -297,7 +298,7 @@ func TestProxyFailures(t *testing.T) {
 		{"CONNECT 100", answer("HTTP/1.1 100 Continue\r\n\r\n"), "proxy"},
 		{"CONNECT 200 and more", answer("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), "proxy"},
 		{"CONNECT nonsense", answer("SSH-2.0-OpenSSH_9.2\r\n\r\n"), "proxy"},
-		{"CONNECT endless header", raw("http", func(c net.Conn) { write(c, okHead); forever(c, "X-Y: z\r\n") }), "proxy"},
+		{"CONNECT endless header", raw("http", func(c net.Conn) { write(c, hostile.OK); forever(c, "X-Y: z\r\n") }), "proxy"},
 		{"CONNECT endless line", raw("http", func(c net.Conn) { forever(c, "x") }), "proxy"},
 		{"CONNECT never answers", raw("http", untilClosed), "timeout"},
 		{"CONNECT drips", raw("http", func(c net.Conn) { drip(c, "HTTP/1.1 200 ") }), "timeout"},
@@ -328,6 +329,9 @@ func TestProxyFailures(t *testing.T) {
 			wantFailure(t, a, kind, c.class)
 			if strings.Contains(a.Err, "s3cret") || strings.Contains(a.Err, "127.0.0.1") || a.Unanswered {
 				t.Error(show(a))
+			}
+			if c.class == "timeout" && a.Err != "hooks.example:80: no connection within 250ms" {
+				t.Errorf("not within the time for connecting: %s", show(a))
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -45,9 +46,11 @@ func TestRetryAfter(t *testing.T) {
 		{[]string{"60", "Mon, 23 Nov 2026 12:05:00 GMT"}, 5 * time.Minute},
 	}
 	for _, test := range tests {
-		if got := retryAfter(http.Header{"Retry-After": test.values}, noon, longest); got != test.want {
-			t.Errorf("%q: %v, want %v", test.values, got, test.want)
-		}
+		t.Run(fmt.Sprintf("R9 %q", test.values), func(t *testing.T) {
+			if got := retryAfter(http.Header{"Retry-After": test.values}, noon, longest); got != test.want {
+				t.Errorf("%v, want %v", got, test.want)
+			}
+		})
 	}
 }
 

@@ -113,6 +113,7 @@ func (s *servers) openNATS(ctx context.Context, c Config) error {
 
 // serve runs relay on the open servers.
 func (s *servers) serve(ctx context.Context, l loaded, load func() (loaded, error)) error {
+	tameStandardLog(s.log)
 	a, err := newApp(ctx, l, s)
 	if err != nil {
 		return err
