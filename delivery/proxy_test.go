@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,15 +199,18 @@ func TestProxyDelivers(t *testing.T) {
 func TestProxyIsNotAskedForSpecialAddresses(t *testing.T) {
 	r := newReceiver(t, nil)
 	for kind, e := range bothProxies(t, r.Listener.Addr().String()) {
-		answer := ""
-		d := newDNS(t, func(string, int) reply { return reply{addrs: []string{answer}} })
+		var answer atomic.Value
+		d := newDNS(t, func(string, int) reply {
+			addr, _ := answer.Load().(string)
+			return reply{addrs: []string{addr}}
+		})
 		s := newSender(t, through(e, false), func(o *Options) { o.Resolver = d.resolver })
 		remote := newSender(t, through(e, true))
 		for _, addr := range special {
 			if strings.Contains(addr, "%") {
 				continue // neither a URL nor a DNS answer can hold it
 			}
-			answer = addr
+			answer.Store(addr)
 			for _, a := range []relay.Attempt{
 				s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://hooks.example/")),
 				s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://"+hostOf(addr)+"/")),
