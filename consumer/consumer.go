@@ -134,6 +134,11 @@ type Options struct {
 	// Observe is called once for every webhook that was worked on, after it
 	// was recorded; metrics hang here. It must not block.
 	Observe func(relay.Webhook, []relay.Attempt, relay.Verdict)
+	// Bind is told when JetStream made the stream of the queue, before anything is
+	// taken from it, with a zero time before; an error ends Run. If the stream is
+	// made anew while Run works, Bind is told when the one before was made as
+	// well. Defaults to nothing.
+	Bind func(ctx context.Context, before, made time.Time) error
 	// At is called at the named points of a webhook's way, for tests that
 	// crash there. Defaults to nothing.
 	At func(Point)
@@ -155,6 +160,9 @@ func (o Options) withDefaults() Options {
 	o.Lanes = o.Lanes.withDefaults()
 	if o.Observe == nil {
 		o.Observe = func(relay.Webhook, []relay.Attempt, relay.Verdict) {}
+	}
+	if o.Bind == nil {
+		o.Bind = func(context.Context, time.Time, time.Time) error { return nil }
 	}
 	if o.At == nil {
 		o.At = func(Point) {}
@@ -192,6 +200,7 @@ type Consumer struct {
 	js       jetstream.JetStream
 	later    jetstream.Stream // set by Run
 	dead     jetstream.Stream // set by Run
+	made     time.Time        // when the queue's stream was; set by Run and the look every second
 	log      zerolog.Logger
 	held     *held
 	asides   *asides
@@ -243,6 +252,9 @@ func (c *Consumer) Ready() <-chan struct{} { return c.ready }
 func (c *Consumer) Run(ctx context.Context) error {
 	queue, due, err := c.open(ctx)
 	if err != nil {
+		return err
+	}
+	if err := c.Bind(ctx, time.Time{}, c.made); err != nil {
 		return err
 	}
 	service, err := c.serve(ctx)

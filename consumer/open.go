@@ -45,6 +45,11 @@ func (c *Consumer) lookUp(ctx context.Context) (queue, due jetstream.Consumer, e
 	if queue, err = c.js.Consumer(ctx, StreamQueue, DurableQueue); err != nil {
 		return nil, nil, missingStream(StreamQueue, DurableQueue, err)
 	}
+	stream, err := c.js.Stream(ctx, StreamQueue)
+	if err != nil {
+		return nil, nil, missingStream(StreamQueue, "", err)
+	}
+	c.made = stream.CachedInfo().Created
 	if due, err = c.js.Consumer(ctx, StreamLater, DurableDue); err != nil {
 		return nil, nil, missingStream(StreamLater, DurableDue, err)
 	}

@@ -74,6 +74,9 @@ func (c *Consumer) look(ctx context.Context, durables []jetstream.Consumer, stil
 	var clock skews
 	for _, f := range found {
 		clock.take(f.clock)
+		if f.stream == StreamQueue {
+			c.rebind(ctx, f.made)
+		}
 		if f.info == nil {
 			continue
 		}
@@ -98,6 +101,7 @@ type finding struct {
 	err    error // why it did not answer
 	lossy  error // why it would lose events
 	info   *jetstream.ConsumerInfo
+	made   time.Time // zero if it did not answer
 	queue  Queue
 	clock  skews
 }
@@ -150,7 +154,24 @@ func (c *Consumer) askStream(ctx context.Context, name string) (finding, jetstre
 		return f, nil
 	}
 	f.clock.note(stream.CachedInfo().TimeStamp, asked, time.Since(asked))
+	f.made = stream.CachedInfo().Created
 	return f, stream
+}
+
+// rebind says that the queue's stream was made anew, if it was: else the next
+// relay that starts would have to take it for that of another.
+func (c *Consumer) rebind(ctx context.Context, made time.Time) {
+	if made.IsZero() || made.Equal(c.made) {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, lookTimeout, errNoAnswer)
+	defer cancel()
+	if err := c.Bind(ctx, c.made, made); err != nil {
+		c.log.Error().Err(err).Msg("the stream " + StreamQueue + " was made anew")
+		return
+	}
+	c.log.Warn().Time("before", c.made).Time("now", made).Msg("the stream " + StreamQueue + " was made anew")
+	c.made = made
 }
 
 // noteChanges logs what has begun or ended since the last look.

@@ -173,6 +173,7 @@ func (r *Relay) run(o Options) {
 
 	c := o.Consumer
 	c.Conn, c.Log, c.Calendar, c.Sender, c.Endpoints, c.Logger = conn, record, record, sender, registry, log
+	c.Bind = record.Bind
 	p := quick(o.Policy)
 	changed := p.OnCircuit
 	p.OnCircuit = func(ch policy.Circuit) {

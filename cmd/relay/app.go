@@ -67,7 +67,7 @@ func newApp(ctx context.Context, config loaded, s *servers) (*app, error) {
 	}
 	o := config.consumerOptions(log)
 	o.Conn, o.Log, o.Calendar, o.Policy, o.Sender, o.Endpoints = conn, a.record, a.record, a.policies, a.sender, a.found
-	o.Pauses, o.Observe, o.At = a.pauses, metrics.Observe, crashPoints()
+	o.Pauses, o.Observe, o.Bind, o.At = a.pauses, metrics.Observe, a.record.Bind, crashPoints()
 	if a.consumer, err = consumer.New(o); err != nil {
 		return nil, err
 	}

@@ -182,6 +182,29 @@ func TestRunNeedsItsStreams(t *testing.T) {
 	}
 }
 
+// relay run refuses the database of another partition: events of two streams may
+// have the same key.
+func TestRunRefusesTheDatabaseOfOtherStreams(t *testing.T) {
+	r := relaytest.Start(t)
+	server := relaytest.StartNATS(t)
+	other := relaytest.Observe(t, server.ClientURL(), r.URL, consumer.StreamOptions{})
+	other.Publish(map[string]any{"url": other.Receiver.URL})
+	var out journal
+	p := &program{stdout: &out, stderr: &out}
+	status := p.run([]string{
+		"run", "--set", "nats.url=" + server.ClientURL(), "--set", "postgres.url=" + r.URL, "--set", "admin.address=127.0.0.1:0",
+	}, nil)
+	said := out.take()
+	for _, want := range []string{"the record of another stream", "a database of its own", "DELETE FROM relay.stream"} {
+		if status != exitFailed || !strings.Contains(said, want) {
+			t.Errorf("status %d, no %q: %s", status, want, said)
+		}
+	}
+	if n := len(other.Receiver.Requests()); n > 0 {
+		t.Errorf("%d requests were made", n)
+	}
+}
+
 // relay with a NATS server inside makes the streams by itself, and keeps what was
 // published over a restart.
 func TestEmbeddedNATSKeepsItsStreams(t *testing.T) {
