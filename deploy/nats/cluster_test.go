@@ -92,7 +92,7 @@ func leaderOf(t *testing.T, c *client) string {
 func clusterFiles(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"cluster.conf", "accounts.conf"} {
+	for _, name := range []string{"cluster.conf", "accounts.conf", "grants.conf"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -124,7 +124,7 @@ func clusterFiles(t *testing.T) string {
 	return dir
 }
 
-func write(t *testing.T, name string, data []byte) {
+func write(t testing.TB, name string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(name, data, 0o600); err != nil {
 		t.Fatal(err)

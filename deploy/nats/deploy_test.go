@@ -33,7 +33,7 @@ const (
 const patience = 10 * time.Second
 
 // setPasswords gives each user a password of its own, in the environment.
-func setPasswords(t *testing.T) {
+func setPasswords(t testing.TB) {
 	t.Helper()
 	for _, user := range []string{relayUser, provisioner, producer, operator} {
 		t.Setenv(passwordVariable(user), password(user))
@@ -42,7 +42,11 @@ func setPasswords(t *testing.T) {
 
 func passwordVariable(user string) string { return "NATS_" + strings.ToUpper(user) + "_PASSWORD" }
 
-func password(user string) string { return "secret-of-" + user }
+// password is the same for a user of every partition.
+func password(user string) string {
+	user, _, _ = strings.Cut(user, "_")
+	return "secret-of-" + user
+}
 
 // startServer starts the server of nats-server.conf on a free port and a
 // directory of its own.
@@ -57,7 +61,7 @@ func startServer(t *testing.T) *server.Server {
 	return start(t, o)
 }
 
-func start(t *testing.T, o *server.Options) *server.Server {
+func start(t testing.TB, o *server.Options) *server.Server {
 	t.Helper()
 	s := launch(t, o)
 	ready(t, s)
@@ -65,7 +69,7 @@ func start(t *testing.T, o *server.Options) *server.Server {
 }
 
 // launch starts a server that may have to find others before it is ready.
-func launch(t *testing.T, o *server.Options) *server.Server {
+func launch(t testing.TB, o *server.Options) *server.Server {
 	t.Helper()
 	o.NoSigs, o.NoLog = true, true
 	addOnlooker(t, o)
@@ -81,22 +85,24 @@ func launch(t *testing.T, o *server.Options) *server.Server {
 	return s
 }
 
-func ready(t *testing.T, s *server.Server) {
+func ready(t testing.TB, s *server.Server) {
 	t.Helper()
 	if !s.ReadyForConnections(time.Minute) { // three at once on a busy machine
 		t.Fatalf("server %s is not ready", s.Name())
 	}
 }
 
-func addOnlooker(t *testing.T, o *server.Options) {
+func addOnlooker(t testing.TB, o *server.Options) {
 	t.Helper()
+	before := len(o.Users)
 	for _, u := range o.Users {
-		if u.Username == relayUser {
-			o.Users = append(o.Users, &server.User{Username: onlooker, Password: password(onlooker), Account: u.Account})
-			return
+		if partition, is := strings.CutPrefix(u.Username, relayUser); is {
+			o.Users = append(o.Users, &server.User{Username: onlooker + partition, Password: password(onlooker), Account: u.Account})
 		}
 	}
-	t.Fatal("the configuration has no user relay")
+	if len(o.Users) == before {
+		t.Fatal("the configuration has no user relay")
+	}
 }
 
 // client is a user's connection, which remembers what the server refused.
@@ -108,7 +114,7 @@ type client struct {
 	refused []string
 }
 
-func connect(t *testing.T, s *server.Server, user string, options ...nats.Option) *client {
+func connect(t testing.TB, s *server.Server, user string, options ...nats.Option) *client {
 	t.Helper()
 	c := &client{}
 	options = append(options,
@@ -130,7 +136,7 @@ func connect(t *testing.T, s *server.Server, user string, options ...nats.Option
 }
 
 // refusals returns what the server has refused so far.
-func (c *client) refusals(t *testing.T) []string {
+func (c *client) refusals(t testing.TB) []string {
 	t.Helper()
 	flush(t, c) // what was refused before the answer to this is known after it
 	c.mu.Lock()
@@ -147,7 +153,7 @@ func (c *client) wasRefused(t *testing.T, subject string) bool {
 	return errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), fmt.Sprintf("%q", subject))
 }
 
-func flush(t *testing.T, c *client) {
+func flush(t testing.TB, c *client) {
 	t.Helper()
 	if err := c.FlushTimeout(patience); err != nil {
 		t.Fatal(err)
@@ -157,7 +163,12 @@ func flush(t *testing.T, c *client) {
 // setUp makes the streams and consumers, as relay init does.
 func setUp(t *testing.T, s *server.Server, o consumer.StreamOptions) {
 	t.Helper()
-	c := connect(t, s, provisioner)
+	setUpAs(t, s, provisioner, o)
+}
+
+func setUpAs(t testing.TB, s *server.Server, user string, o consumer.StreamOptions) {
+	t.Helper()
+	c := connect(t, s, user)
 	defer c.Close()
 	if _, err := consumer.Setup(t.Context(), c.js, o); err != nil {
 		t.Fatal(err)

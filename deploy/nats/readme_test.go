@@ -75,7 +75,7 @@ func (c natsCLI) shell(t *testing.T, lines string) string {
 	return string(out)
 }
 
-func readFile(t *testing.T, name string) string {
+func readFile(t testing.TB, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(name)
 	if err != nil {

@@ -34,6 +34,7 @@ type world struct {
 	consumer                        *consumer.Consumer
 	late                            atomic.Pointer[relay.Webhook]
 	slow, sick, gone                atomic.Bool
+	count                           func(sql string) int // asks the audit log for a number
 
 	mu    sync.Mutex
 	heard map[string][]string // webhook ids by event
@@ -115,6 +116,12 @@ func (w *world) run() (stop func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
+	w.count = func(sql string) (n int) {
+		if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
 	record := audit.New(pool, audit.Options{Logger: log})
 	registry, err := endpoint.New(nil)
 	if err != nil {
@@ -140,7 +147,7 @@ func (w *world) run() (stop func()) {
 	}
 	policies.Share(pauses)
 	w.consumer, err = consumer.New(consumer.Options{
-		Conn: w.relay.Conn, Pauses: pauses, Log: record, Calendar: lateLog{record, &w.late}, Policy: policies, Sender: sender, Endpoints: registry,
+		Conn: w.relay.Conn, Pauses: pauses, Log: record, Calendar: lateLog{record, &w.late}, Bind: record.Bind, Policy: policies, Sender: sender, Endpoints: registry,
 		Slots: 4, SlowCalls: 1, AckWait: ackWait, // so that a backlog comes about
 		MaxSleep: 500 * time.Millisecond, Sweep: 200 * time.Millisecond, Logger: log,
 	})
