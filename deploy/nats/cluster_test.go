@@ -41,7 +41,7 @@ func TestClusterOutlivesOneServer(t *testing.T) {
 		t.Errorf("compare: %v, %v", changes, err)
 	}
 
-	leader := leaderOf(t, admin)
+	leader, made := leaderOf(t, admin)
 	var last *server.Server
 	for _, s := range servers {
 		if s.Name() != leader {
@@ -66,6 +66,9 @@ func TestClusterOutlivesOneServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if now := stream.CachedInfo().Created; !now.Equal(made) { // relay knows its database by it
+		t.Errorf("the stream was made at %s, says the next leader, and at %s, said the one before", now, made)
+	}
 	if n := stream.CachedInfo().State.Msgs; n != 2 {
 		t.Errorf("%d messages, want the one before and the one after", n)
 	}
@@ -74,7 +77,8 @@ func TestClusterOutlivesOneServer(t *testing.T) {
 	}
 }
 
-func leaderOf(t *testing.T, c *client) string {
+// leaderOf returns the queue's leader, and when it says that the stream was made.
+func leaderOf(t *testing.T, c *client) (leader string, made time.Time) {
 	t.Helper()
 	stream, err := c.js.Stream(t.Context(), consumer.StreamQueue)
 	if err != nil {
@@ -84,7 +88,7 @@ func leaderOf(t *testing.T, c *client) string {
 	if cluster == nil || len(cluster.Replicas) != 2 {
 		t.Fatalf("%s is not kept by three servers: %+v", consumer.StreamQueue, cluster)
 	}
-	return cluster.Leader
+	return cluster.Leader, stream.CachedInfo().Created
 }
 
 // clusterFiles writes the configuration, with its certificates in place of
