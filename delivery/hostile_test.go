@@ -116,6 +116,33 @@ func TestLargeAnswers(t *testing.T) {
 	}
 }
 
+// R17: of a body that comes as fast as the machine can send it, no more is taken
+// than is read of one, and what the sockets hold.
+func TestFastBodiesAreCut(t *testing.T) {
+	sent := make(chan int, 1)
+	url, _ := rawServer(t, func(_ int, c net.Conn) {
+		if readRequest(bufio.NewReader(c)) != nil {
+			return
+		}
+		write(c, hostile.OK+"\r\n")
+		block, total := make([]byte, 64<<10), 0
+		for {
+			n, err := c.Write(block)
+			if total += n; err != nil {
+				sent <- total
+				return
+			}
+		}
+	})
+	a := newSender(t).Send(t.Context(), relay.Endpoint{}, webhookTo(url))
+	if a.Kind != relay.Response || len(a.Body) != relay.MaxResponseBody || !a.Truncated {
+		t.Error(show(a))
+	}
+	if n := <-sent; n > 32<<20 {
+		t.Errorf("%d MiB were sent", n>>20)
+	}
+}
+
 // A gzip bomb is kept as it came.
 func TestCompressedAnswersStayCompressed(t *testing.T) {
 	var bomb bytes.Buffer
