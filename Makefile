@@ -5,6 +5,7 @@ FUZZTIME ?= 10s
 GOBENCH ?= .
 GOLANGCI := bin/golangci-lint
 NATS := bin/nats
+JAVASCRIPT := signature/testdata/javascript
 
 .DEFAULT_GOAL := help
 
@@ -34,6 +35,10 @@ fuzz: ## run each fuzz target for FUZZTIME, 10s by default
 		dir=$$(dirname "$$file"); name=$${name#func }; echo "$$dir $$name"; \
 		$(GO) test "$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
 	done
+
+.PHONY: interop
+interop: postgres $(JAVASCRIPT)/node_modules ## have the official JavaScript library verify what relay sends (needs npm)
+	$(GO) test -tags javascript -run '^TestJavaScript' ./signature
 
 # One seed for a minute and a half; SEED chooses it, CAMPAIGN adds flags
 # (-cluster, -from COMMIT). EVERY is the pause between two faults, on average.
@@ -109,6 +114,10 @@ $(NATS): tools/go.mod
 $(GOLANGCI): tools/lint/go.mod
 	@echo "Building golangci-lint: one minute, once."
 	$(GO) build -C tools/lint -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+$(JAVASCRIPT)/node_modules: $(JAVASCRIPT)/package-lock.json
+	cd $(JAVASCRIPT) && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 .PHONY: postgres
