@@ -196,6 +196,8 @@ func (c *checker) endpoints() {
 				c.wrong(key+".headers."+header, "%s", err)
 			}
 		}
+		c.when(e.Secrets != nil && len(e.Secrets) == 0, key+".secrets",
+			"names no secret: write one, or take the line out, and signing.secrets sign")
 		c.secrets(key+".secrets", e.Secrets)
 	}
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/knadh/koanf/v2"
+
+	"github.com/relaywebhooks/relay"
 )
 
 // decode turns the merged layers into the configuration. koanf's own decoder
@@ -127,6 +129,8 @@ func strict(from, to reflect.Type, value any) (any, error) {
 		return strictDuration(value)
 	case reflect.PointerTo(to).Implements(textType):
 		return strictText(to, value)
+	case to == reflect.TypeFor[[]relay.Secret]():
+		return strictSecrets(value)
 	}
 	switch to.Kind() {
 	case reflect.Int:
@@ -254,4 +258,19 @@ func strictList(value any) (any, error) {
 	default:
 		return nil, errors.New("must be a list")
 	}
+}
+
+// strictSecrets keeps the gaps that strictList leaves out, so that each is a
+// fault: a variable that nobody set must not make relay sign with fewer secrets,
+// or not at all.
+func strictSecrets(value any) (any, error) {
+	text, ok := value.(string)
+	if !ok {
+		return strictList(value)
+	}
+	list := []any{}
+	for part := range strings.SplitSeq(text, ",") {
+		list = append(list, strings.TrimSpace(part))
+	}
+	return list, nil
 }

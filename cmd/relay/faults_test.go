@@ -160,6 +160,61 @@ endpoints:
 	}
 }
 
+// relay does not start rather than sign with nothing, and says of every secret
+// what is wrong with it.
+func TestNoSecretIsLeftOutSilently(t *testing.T) {
+	const none = "0 bytes, want 24 to 64"
+	for _, tc := range []struct {
+		name, text, set, env string
+		want                 []string
+	}{
+		{name: "an empty variable", env: "RELAY_SIGNING_SECRETS=", want: []string{"signing.secrets: item 1 is not a usable secret: " + none}},
+		{name: "a blank variable", env: "RELAY_SIGNING_SECRETS= ", want: []string{none}},
+		{name: "an empty flag", set: "signing.secrets=", want: []string{none}},
+		{name: "a comma alone", set: "signing.secrets=,", want: []string{"item 1 ", "item 2 "}},
+		{name: "a gap while one is replaced", set: "signing.secrets=," + oldSecret, want: []string{"item 1 is not a usable secret: " + none}},
+		{name: "an empty text", text: "signing: {secrets: ''}", want: []string{none}},
+		{name: "an empty item", text: "signing: {secrets: ['']}", want: []string{none}},
+		{name: "no value", text: "signing: {secrets: }", want: []string{"has no value"}},
+		{name: "an endpoint's empty variable", text: "endpoints: {a: {url: 'http://a'}}", env: "RELAY_ENDPOINTS_A_SECRETS=", want: []string{
+			"endpoints.a.secrets: item 1 is not a usable secret: " + none,
+		}},
+		{name: "an endpoint's empty list", text: "endpoints: {a: {url: 'http://a', secrets: []}}", want: []string{
+			"endpoints.a.secrets: names no secret: write one, or take the line out",
+		}},
+		{name: "everything at once", set: "signing.secrets=" + oldSecret + ",", text: `
+endpoints:
+  a: {url: 'http://a', secrets: [whsec_, ` + oldSecret + `, ` + publicKey + `]}
+  b: {url: 'http://b', secrets: ` + privateKey[:40] + `}
+`, want: []string{
+			"signing.secrets = [hidden],: item 2 ", "endpoints.a.secrets = [hidden],[hidden],[hidden]: item 1 is not a usable secret: " + none,
+			"endpoints.a.secrets = [hidden],[hidden],[hidden]: item 3 is not a usable secret: whpk_ is the public half",
+			"endpoints.b.secrets = [hidden]: item 1 is not a usable secret: not in base64",
+		}},
+	} {
+		var from sources
+		if tc.set != "" {
+			from.set = []string{tc.set}
+		}
+		if tc.env != "" {
+			from.environ = []string{tc.env}
+		}
+		got := faultsOf(t, tc.text, from)
+		all := strings.Join(got, "\n")
+		if len(got) != len(tc.want) || strings.Contains(all, "whsec") {
+			t.Errorf("%s: %d faults, want %d:\n%s", tc.name, len(got), len(tc.want), all)
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(all, want) {
+				t.Errorf("%s: no %q in\n%s", tc.name, want, all)
+			}
+		}
+	}
+	if got := faultsOf(t, "signing: {secrets: []}", sources{}); len(got) != 0 {
+		t.Errorf("to sign nothing, in so many words: %v", got)
+	}
+}
+
 // canary stands wherever a secret can; no fault and no listing may repeat it.
 const canary = "c4n4ry"
 
