@@ -139,9 +139,11 @@ func (r *running) await(prefix string) string {
 	}
 }
 
+// startReceiver starts it in the middle of a rotation: with two secrets.
 func startReceiver(t *testing.T) (*running, string) {
 	t.Helper()
-	r := start(t, exec.Command(program(t, "receiver"), "-secret", secret, "-listen", "127.0.0.1:0"))
+	const before = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+	r := start(t, exec.Command(program(t, "receiver"), "-secret", secret+","+before, "-listen", "127.0.0.1:0"))
 	return r, r.await("listening on ")
 }
 

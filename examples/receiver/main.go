@@ -1,5 +1,5 @@
 // Receiver is an endpoint that takes only what relay signed, and each webhook
-// once.
+// once. While the secret is replaced it takes both.
 //
 //	go run ./examples/receiver -secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
 package main
@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -21,7 +22,7 @@ import (
 )
 
 func main() {
-	secret := flag.String("secret", "", "the endpoint's signing secret, whsec_… or whpk_…")
+	secret := flag.String("secret", "", "the endpoint's signing secret, whsec_… or whpk_…; while it is replaced both, with a comma between")
 	address := flag.String("listen", "127.0.0.1:8080", "the address to listen on")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -34,7 +35,7 @@ func main() {
 
 // serve answers until ctx ends, and then finishes the requests under way.
 func serve(ctx context.Context, address, secret string) error {
-	verifier, err := signature.NewVerifier(secret)
+	verifier, err := signature.NewVerifier(strings.Split(secret, ",")...)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+
+	"github.com/relaywebhooks/relay/signature"
+)
+
+// secretCommand is relay secret.
+type secretCommand struct {
+	Ed25519 bool `name:"ed25519" help:"Make a pair: whsk_ for relay, whpk_ for the receiver, who then cannot sign."`
+}
+
+// Run shows a secret that nobody has seen. 32 bytes are within what the
+// specification allows for HMAC, and are the seed of an ed25519 key.
+func (c secretCommand) Run(p *program) error {
+	var seed [32]byte
+	_, _ = rand.Read(seed[:]) // which never fails
+	text := base64.StdEncoding.EncodeToString(seed[:])
+	if !c.Ed25519 {
+		_, err := fmt.Fprintln(p.stdout, "whsec_"+text)
+		return err
+	}
+	private := "whsk_" + text
+	public, err := signature.Public(private)
+	if err != nil {
+		return fmt.Errorf("make a key pair: %w", err)
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s\n%s\n", private, public)
+	return err
+}
