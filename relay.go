@@ -68,6 +68,9 @@ func ParseKey(s string) (Key, error) {
 type Webhook struct {
 	Key        Key
 	Generation int // 0 as published; each replay adds 1
+	// Again is set if relay had the event in hand before, so that it is likely
+	// to be in the audit log. It is a hint: nothing but speed depends on it.
+	Again bool
 
 	ID             string // the webhook-id header; the same over all attempts and replays
 	Tenant         string

@@ -61,8 +61,8 @@ type Options struct {
 	Retention time.Duration  // age at which whole days are dropped. Defaults to MinRetention, and is never less
 	Logger    zerolog.Logger // the zero value is silent
 
-	// Observe is told of every batch that was committed: "claim" or "record",
-	// its rows, and how long it took with all its retries. It must be quick and
+	// Observe is told of every batch that was committed: "claim", "reclaim" (of
+	// events that relay had before) or "record", its rows, and how long it took with all its retries. It must be quick and
 	// safe for concurrent use. Defaults to nothing.
 	Observe func(kind string, rows int, took time.Duration)
 }
@@ -93,6 +93,7 @@ type Log struct {
 	pool     *pgxpool.Pool
 	o        Options
 	claims   *committer[claiming, relay.Claim]
+	reclaims *committer[claiming, relay.Claim] // of events that are known: each takes two transactions, which new ones do not wait for
 	records  *committer[recording, relay.Verdict]
 	circuits circuits
 	health   health
@@ -104,16 +105,19 @@ type Log struct {
 // [Log.Run] runs.
 func New(pool *pgxpool.Pool, o Options) *Log {
 	l := &Log{pool: pool, o: o.withDefaults()}
-	l.claims = newCommitter[claiming, relay.Claim]("claim", l)
-	l.claims.write = l.writeClaims
-	l.claims.reduce = reduceClaiming
-	l.claims.locked = l.lockedClaims
-	l.claims.abandoned = l.release
+	l.claims, l.reclaims = l.newClaims("claim"), l.newClaims("reclaim")
 	l.records = newCommitter[recording, relay.Verdict]("record", l)
 	l.records.write = l.writeRecords
 	l.records.reduce = reduceRecording
 	l.records.locked = l.lockedRecords
 	return l
+}
+
+// newClaims makes a committer for claims.
+func (l *Log) newClaims(kind string) *committer[claiming, relay.Claim] {
+	c := newCommitter[claiming, relay.Claim](kind, l)
+	c.write, c.reduce, c.locked, c.abandoned = l.writeClaims, reduceClaiming, l.lockedClaims, l.release
+	return c
 }
 
 // Run commits what [Log.Claim] and [Log.Record] ask for, makes partitions
@@ -138,7 +142,10 @@ func (l *Log) Run(ctx context.Context) error {
 	var committers sync.WaitGroup
 	committers.Go(func() {
 		defer stopRecords()
-		l.claims.run(ctx, work)
+		var both sync.WaitGroup
+		both.Go(func() { l.claims.run(ctx, work) })
+		both.Go(func() { l.reclaims.run(ctx, work) })
+		both.Wait()
 	})
 	committers.Go(func() { l.records.run(claimed, work) })
 	committers.Wait()
@@ -157,7 +164,11 @@ func (l *Log) Run(ctx context.Context) error {
 // ends, the log is closed ([ErrClosed]) or the row is refused ([ErrRefused]). A
 // claim that is granted after ctx ended is given back.
 func (l *Log) Claim(ctx context.Context, w relay.Webhook) (relay.Claim, error) {
-	c, err := l.claims.do(ctx, w.Key, weigh(w), claiming{webhook: w, id: newID()})
+	claims := l.claims
+	if w.Again {
+		claims = l.reclaims
+	}
+	c, err := claims.do(ctx, w.Key, weigh(w), claiming{webhook: w, id: newID()})
 	if err != nil {
 		return relay.Claim{}, fmt.Errorf("audit: claim %s: %w", w.Key, err)
 	}

@@ -1,7 +1,9 @@
 package audit_test
 
 import (
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -292,4 +294,29 @@ func attempts(t testing.TB, pool *pgxpool.Pool, w relay.Webhook) []string {
 		SELECT coalesce(string_agg(format('%s %s %s by %s', number, kind, coalesce(status, 0), worker), ';'
 			ORDER BY generation, number, started_at, attempt_id), '')
 		FROM relay.attempts WHERE accepted_at = $1 AND seq = $2`, w.Key.Time, int64(w.Key.Seq)), ";")
+}
+
+// What relay had before is claimed apart: its row takes a second transaction,
+// and a new event does not wait for it.
+func TestNoNewEventWaitsForKnownOnes(t *testing.T) {
+	pool := connect(t, testdb.New(t))
+	var mu sync.Mutex
+	var committed []string
+	l := run(t, pool, audit.Options{Observe: func(kind string, rows int, _ time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		committed = append(committed, fmt.Sprint(kind, " ", rows))
+	}})
+	w := event()
+	grant(t, l, w)
+	w.Again = true
+	if c := claim(t, l, w); c.Verdict.Action != relay.Wait {
+		t.Errorf("claimed twice: %v %q", c.Verdict.Action, c.Verdict.Reason)
+	}
+	unknown := event()
+	unknown.Again = true // a hint, no more
+	grant(t, l, unknown)
+	mu.Lock()
+	defer mu.Unlock()
+	check(t, committed, []string{"claim 1", "reclaim 1", "reclaim 1"})
 }

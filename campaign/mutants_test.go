@@ -27,9 +27,9 @@ func TestTheCheckerFindsABrokenProtocol(t *testing.T) {
 		},
 		"skip the claim": {
 			changes: []replacement{{
-				"audit/audit.go", "\tc, err := l.claims.do(ctx, w.Key, weigh(w), claiming{webhook: w, id: newID()})\n",
+				"audit/audit.go", "\tc, err := claims.do(ctx, w.Key, weigh(w), claiming{webhook: w, id: newID()})\n",
 				"\tin := claiming{webhook: w, id: newID()}\n" +
-					"\tgo func() { _, _ = l.claims.do(ctx, w.Key, weigh(w), in) }()\n" +
+					"\tgo func() { _, _ = claims.do(ctx, w.Key, weigh(w), in) }()\n" +
 					"\tc, err := relay.Claim{ID: in.id, Until: time.Now().Add(l.o.Lease), Lease: l.o.Lease, " +
 					"Verdict: relay.Verdict{Action: relay.Send, Place: relay.InQueue}}, error(nil)\n",
 			}},

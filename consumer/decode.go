@@ -52,7 +52,7 @@ func (r *reading) hopeless() bool { return len(r.faults) >= maxFaults }
 // message; the webhook then holds what could be read, for the record.
 func decode(m meta, header nats.Header, body []byte, expiresAfter time.Duration) (relay.Webhook, error) {
 	r := &reading{w: relay.Webhook{
-		Key: m.key, Generation: m.generation,
+		Key: m.key, Generation: m.generation, Again: m.again,
 		Method: defaultMethod, ContentType: defaultMediaType,
 	}}
 	h := canonical(header)

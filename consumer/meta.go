@@ -44,6 +44,7 @@ type meta struct {
 	bury       string // why an operator gave it up; empty if nobody did
 	letter     string // the endpoint key of the dead letter that was replayed; empty if none was
 	copied     bool   // one of relay's own copies, not what the producer published
+	again      bool   // a copy, or delivered before
 }
 
 // message is one delivery of one stored message.
@@ -63,6 +64,7 @@ func newMessage(m jetstream.Msg, h *hand) (message, error) {
 	}
 	msg := message{Msg: m, hand: h, delivered: stored.NumDelivered}
 	msg.meta = readMeta(m.Subject(), m.Headers())
+	msg.again = msg.copied || stored.NumDelivered > 1
 	if msg.key.Seq == 0 {
 		msg.key = relay.NewKey(stored.Timestamp, stored.Sequence.Stream)
 	}
