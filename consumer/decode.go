@@ -41,7 +41,7 @@ type reading struct {
 }
 
 func (r *reading) fault(name, format string, args ...any) {
-	r.faults = append(r.faults, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+	r.faults = append(r.faults, fmt.Errorf("%s: %s", clip(name), fmt.Sprintf(format, args...)))
 }
 
 // hopeless reports whether there are so many faults that it is not worth
@@ -164,7 +164,7 @@ func marked(body []byte) string {
 func (r *reading) field(name string, raw json.RawMessage, again bool) {
 	switch read, known := fields[name]; {
 	case !known:
-		r.fault(clip(name), "relay knows no such field%s", suggest(name))
+		r.fault(name, "relay knows no such field%s", suggest(name))
 	case again:
 		r.fault(name, "stands there twice")
 	case string(raw) == "null" && name != "payload":

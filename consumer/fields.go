@@ -186,9 +186,9 @@ func (r *reading) headers(v value) {
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
 		case !ok:
-			r.fault("headers."+clip(name), "neither a string nor a list of strings, in UTF-8")
+			r.fault("headers."+name, "neither a string nor a list of strings, in UTF-8")
 		case seen[canonical]:
-			r.fault("headers."+clip(name), "stands there twice; several values are a list")
+			r.fault("headers."+name, "stands there twice; several values are a list")
 		default:
 			r.addHeaders(name, values)
 		}

@@ -30,6 +30,7 @@ func rawCases() []producer {
 		{name: "E7 an endpoint that is not registered", header: []string{"Relay-Endpoint", "shop"}, want: dead(`no endpoint "shop"`)},
 		{name: "E8 an endpoint that climbs", header: []string{"Relay-Endpoint", "../../orders"}, want: dead("no endpoint")},
 		{name: "an unknown field", header: rawTo("Relay-Retries", "3"), want: dead("Relay-Retries: relay knows no such header")},
+		{name: "an unknown field with NUL and ESC in its name", block: block("Relay-Url: $URL", "relay-\x00\x1b[2j: 3"), want: dead("Relay-��[2j: relay knows no such header")},
 		{name: "a field that only an envelope has", header: rawTo("Relay-Payload", "x"), want: dead("Relay-Payload: relay knows no such header")},
 		{name: "an underscore instead of a hyphen", header: rawTo("Relay-Max_Attempts", "3"), want: sent("").recorded("max_attempts", "3")},
 		{name: "a field beside an envelope", header: []string{"Relay-Tenant", "a"}, body: `{"url":"$URL"}`, want: dead("Relay-Tenant: belongs to the raw form")},
