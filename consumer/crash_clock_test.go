@@ -42,6 +42,7 @@ func skewed(t *testing.T, by string) string {
 // for as long as was planned, and a claim lasts as long as it should: each clock
 // is compared with itself alone.
 func TestClocksThatDiffer(t *testing.T) {
+	t.Parallel()
 	for name, by := range map[string]string{"Postgres is ahead": "1 hour", "Postgres is behind": "-1 hour"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

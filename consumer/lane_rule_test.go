@@ -24,6 +24,7 @@ func drain(t *testing.T, r *relaytest.Relay, url string) {
 // The requests that an endpoint gets are never more than what it has answered
 // allows: the slow start, as it looks from outside.
 func TestADrainStartsSlowly(t *testing.T) {
+	t.Parallel()
 	const n = 300
 	slow := consumer.LaneOptions{First: 2, Growth: 1.5, Most: 20}
 	r := startWithLane(t, n, consumer.Options{Lanes: slow})
@@ -42,14 +43,20 @@ func TestADrainStartsSlowly(t *testing.T) {
 		w.WriteHeader(http.StatusOK)
 	})
 	drain(t, r, r.Receiver.URL)
-	if !r.Eventually(func() bool { mu.Lock(); defer mu.Unlock(); return answered == n || fault != "" }) || fault != "" {
-		t.Fatalf("%d of %d answered; %s", answered, n, fault)
-	}
+	requireReached(t, r, n, func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		if fault != "" {
+			t.Fatal(fault)
+		}
+		return answered
+	})
 	requireEmpty(t, r)
 }
 
 // No more events a second than the operator allows, however quick the endpoint.
 func TestADrainHoldsItsRate(t *testing.T) {
+	t.Parallel()
 	const n, perSecond = 40, 50
 	r := startWithLane(t, n, consumer.Options{Lanes: consumer.LaneOptions{First: 100, Rate: perSecond}})
 	began := time.Now()
@@ -65,6 +72,7 @@ func TestADrainHoldsItsRate(t *testing.T) {
 // While a lane is not empty, what comes new goes beside it if the endpoint may
 // be called, and behind it if not.
 func TestANewEventGoesBesideALaneOrBehindIt(t *testing.T) {
+	t.Parallel()
 	const n = 5
 	r := startWithLane(t, n, consumer.Options{Lanes: consumer.LaneOptions{Rate: 0.001}}) // one event, and no other
 	r.Publish(map[string]any{"url": r.Receiver.URL, "id": "behind"})

@@ -60,19 +60,15 @@ func lanes(t *testing.T, r *relaytest.Relay, which string) consumer.Lanes {
 // laneJob asks for a job on lanes and waits until it is done.
 func laneJob(t *testing.T, r *relaytest.Relay, subject, request string) consumer.Job {
 	t.Helper()
-	job := ask(t, r, subject, request)
-	if !r.Eventually(func() bool {
-		if job.State == "running" {
-			job = ask(t, r, "relay.lanes.job", job.ID)
-		}
-		return job.State != "running"
-	}) || job.State != "done" {
+	job := requireEnded(t, r, "relay.lanes.job", ask(t, r, subject, request))
+	if job.State != "done" {
 		t.Fatalf("%s %q ended as %+v", subject, request, job)
 	}
 	return job
 }
 
 func TestLanesAreListed(t *testing.T) {
+	t.Parallel()
 	r := startWithLane(t, 7, consumer.Options{})
 	all := lanes(t, r, "")
 	if all.Count != 1 || all.Events != 7 || len(all.Lanes) != 1 {
@@ -98,6 +94,7 @@ func TestLanesAreListed(t *testing.T) {
 
 // An operator who knows that an endpoint is well does not wait for its circuit.
 func TestALaneIsDrainedAtOnce(t *testing.T) {
+	t.Parallel()
 	r := startWithLane(t, 30, consumer.Options{})
 	answer, err := r.Conn.Request(consumer.SubjectDrain, []byte(r.Receiver.URL), 5*time.Second)
 	if err != nil || answer.Header.Get("Nats-Service-Error") != "" || !strings.Contains(string(answer.Data), `"state":`) {
@@ -115,6 +112,7 @@ func TestALaneIsDrainedAtOnce(t *testing.T) {
 // What an operator gives up goes to the dead letters with the reason, is
 // recorded, and can be replayed. The endpoint is not called.
 func TestALaneIsBuried(t *testing.T) {
+	t.Parallel()
 	const n = 130
 	r := startWithLane(t, n, consumer.Options{ReplayRate: 60})
 	job := ask(t, r, consumer.SubjectBury, r.Receiver.URL+" gone for\tgood") // at 60 a second
@@ -122,7 +120,7 @@ func TestALaneIsBuried(t *testing.T) {
 		t.Fatalf("after a second the job is %+v", job)
 	}
 	late := r.Publish(map[string]any{"url": r.Receiver.URL}) // not meant
-	if !r.Eventually(func() bool { job = ask(t, r, "relay.lanes.job", job.ID); return job.State == "done" }) || job.Buried != n {
+	if job = requireEnded(t, r, "relay.lanes.job", job); job.State != "done" || job.Buried != n {
 		t.Fatalf("%+v", job)
 	}
 	for i := range n {
@@ -149,6 +147,7 @@ func TestALaneIsBuried(t *testing.T) {
 // A burial that breaks off when the copies are stored leaves what they are
 // copies of in the lane. Nothing comes of that: no second letter, no request.
 func TestABurialThatBrokeOffLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	const n = 5
 	r := startWithLane(t, n, consumer.Options{})
 	stream, err := r.JS.Stream(t.Context(), consumer.StreamLater)
@@ -188,6 +187,7 @@ func TestABurialThatBrokeOffLeavesNothingBehind(t *testing.T) {
 }
 
 func TestWhatIsParkedForTooLongExpires(t *testing.T) {
+	t.Parallel()
 	r := startWithLane(t, 3, consumer.Options{})
 	between := time.Now()
 	<-time.After(2 * time.Second) // the age is counted from when relay reads the request
@@ -225,6 +225,7 @@ func TestWhatIsParkedForTooLongExpires(t *testing.T) {
 }
 
 func TestTheServiceOfLanesRefusesWhatItCannotRead(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	for _, c := range [][2]string{
 		{consumer.SubjectDrain, ""},
@@ -246,6 +247,7 @@ func TestTheServiceOfLanesRefusesWhatItCannotRead(t *testing.T) {
 
 // An endpoint may be named as producers name it.
 func TestALaneIsFoundByItsEndpointsName(t *testing.T) {
+	t.Parallel()
 	receiver := relaytest.NewReceiver(t)
 	receiver.Always(relaytest.Status(http.StatusInternalServerError))
 	options := circuitOptions()

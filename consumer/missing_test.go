@@ -34,8 +34,10 @@ func requireStreams(t *testing.T, r *relaytest.Relay, texts ...string) {
 // A stream that is gone is named; when it is there again relay works on it
 // without a restart.
 func TestAStreamThatIsGoneIsNamed(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{consumer.StreamQueue, consumer.StreamLater, consumer.StreamDead} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := relaytest.Start(t)
 			r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL}))
 			if err := r.JS.DeleteStream(t.Context(), name); err != nil {
@@ -56,6 +58,7 @@ func TestAStreamThatIsGoneIsNamed(t *testing.T) {
 
 // A server that finds its disk full turns JetStream off and stays up.
 func TestJetStreamTurnedOffIsNamed(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	_, js := s.client()
 	if _, err := consumer.Setup(t.Context(), js, consumer.StreamOptions{}); err != nil {
@@ -83,6 +86,7 @@ func TestJetStreamTurnedOffIsNamed(t *testing.T) {
 // A limit on the stream of what waits would remove events: relay lays nothing
 // there until the limit is gone.
 func TestAStreamThatWouldLoseEventsGetsNone(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	limit(t, r, consumer.StreamLater, func(c *jetstream.StreamConfig) { c.MaxBytes = 1 })
 	requireStreams(t, r, consumer.StreamLater+" has max_bytes 1", "relay init takes it away")
@@ -90,9 +94,7 @@ func TestAStreamThatWouldLoseEventsGetsNone(t *testing.T) {
 	requireRefusal(t, r, consumer.StreamLater, "max_bytes 1", "take the limit away")
 	r.RequireStatus(id, "pending")
 	r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL}))
-	if n := stored(t, r, consumer.StreamQueue); n != 1 {
-		t.Errorf("%d events queued, want the one that cannot wait elsewhere", n)
-	}
+	requireStored(t, r, consumer.StreamQueue, 1) // the one that cannot wait elsewhere
 	if _, err := consumer.Setup(t.Context(), r.JS, consumer.StreamOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +107,7 @@ func TestAStreamThatWouldLoseEventsGetsNone(t *testing.T) {
 
 // Nor does a lane drain into it, nor a replay go there.
 func TestNothingIsReleasedIntoAStreamThatWouldLoseIt(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t, circuitOptions())
 	r.Receiver.Always(relaytest.Status(500))
 	const n = 10

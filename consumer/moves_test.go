@@ -55,6 +55,7 @@ func requireNoRefusal(t *testing.T, r *relaytest.Relay) {
 // acknowledged; healthy events go by; and it is buried by itself when there is
 // room.
 func TestWhatCannotBeBuriedWaits(t *testing.T) {
+	t.Parallel()
 	for name, full := range map[string]struct {
 		change, mend func(*jetstream.StreamConfig)
 		text         string
@@ -69,6 +70,7 @@ func TestWhatCannotBeBuriedWaits(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := relaytest.Start(t)
 			dying := relaytest.NewReceiver(t)
 			dying.Always(relaytest.Status(http.StatusGone))
@@ -85,9 +87,8 @@ func TestWhatCannotBeBuriedWaits(t *testing.T) {
 			for _, id := range ids {
 				r.RequireStatus(id, "dead")
 			}
-			if queued, letters := stored(t, r, consumer.StreamQueue), stored(t, r, consumer.StreamDead); queued != len(ids) || letters != 1 {
-				t.Errorf("%d events queued and %d letters, want %d and 1", queued, letters, len(ids))
-			}
+			requireStored(t, r, consumer.StreamQueue, len(ids))
+			requireStored(t, r, consumer.StreamDead, 1)
 			limit(t, r, consumer.StreamDead, full.mend)
 			for _, id := range ids {
 				r.RequireDead(id)
@@ -104,6 +105,7 @@ func TestWhatCannotBeBuriedWaits(t *testing.T) {
 // More events than JetStream lets wait unacknowledged cannot be buried. They
 // wait as schedules, and healthy events go by.
 func TestWhatCannotBeBuriedLeavesRoomForOthers(t *testing.T) {
+	t.Parallel()
 	const most, blocked = 10, 30
 	r := relaytest.Start(t, relaytest.Options{Consumer: consumer.Options{MaxAckPending: most, MaxSleep: time.Second}})
 	durable, err := r.JS.Consumer(t.Context(), consumer.StreamQueue, consumer.DurableQueue)
@@ -135,14 +137,14 @@ func TestWhatCannotBeBuriedLeavesRoomForOthers(t *testing.T) {
 
 // An event that cannot be laid aside for later waits where it is.
 func TestWhatCannotBeScheduledWaits(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	limit(t, r, consumer.StreamLater, func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 })
 	id := r.Publish(map[string]any{"url": r.Receiver.URL, "scheduled_at": time.Now().Add(time.Hour).Format(time.RFC3339)})
 	requireRefusal(t, r, consumer.StreamLater+" has taken no waiting events since ", "message size exceeds maximum allowed")
 	r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL}))
-	if w := r.RequireStatus(id, "pending"); stored(t, r, consumer.StreamQueue) != 1 {
-		t.Errorf("it is not queued any more: %+v", w)
-	}
+	r.RequireStatus(id, "pending")
+	requireStored(t, r, consumer.StreamQueue, 1)
 	limit(t, r, consumer.StreamLater, func(c *jetstream.StreamConfig) { c.MaxMsgSize = -1 })
 	if !r.Eventually(func() bool { return count(t, r, "webhooks.later.>") == 1 && stored(t, r, consumer.StreamQueue) == 0 }) {
 		t.Error("it was not scheduled when there was room")
@@ -152,6 +154,7 @@ func TestWhatCannotBeScheduledWaits(t *testing.T) {
 
 // A server that denies the subject says so to the connection only.
 func TestADeniedBurialIsNamed(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "nats.conf")
 	users := `authorization { users: [
 		{ user: test, password: test }

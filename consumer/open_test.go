@@ -91,6 +91,7 @@ func (idle) Overdue(context.Context, time.Duration, relay.Webhook, int) ([]relay
 // A process that starts while JetStream does not answer waits for it: a cluster
 // may be electing, or a disk was full. (Fault campaign, seed 300.)
 func TestAStartWaitsForJetStream(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	conn, js := s.client()
 	c, err := consumer.New(consumer.Options{

@@ -19,6 +19,7 @@ import (
 // TestProducersWhoRepeatThemselves publishes pairs of events and says whether
 // the second one is sent.
 func TestProducersWhoRepeatThemselves(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	for _, c := range []struct {
 		name          string
@@ -78,6 +79,7 @@ func row(t *testing.T, r *relaytest.Relay, fields string) (o rowOf) {
 
 // Two messages with one Nats-Msg-Id are one event, as the publisher is told.
 func TestProducersE14TheSameMsgIDTwice(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	for i := range 2 {
 		ack, err := r.JS.Publish(t.Context(), consumer.SubjectOutbound, []byte(`{"url":"`+r.Receiver.URL+`"}`), jetstream.WithMsgID("order-17"))
@@ -95,6 +97,7 @@ func TestProducersE14TheSameMsgIDTwice(t *testing.T) {
 // A batch arrives as a whole or not at all, and one that is never committed
 // stands in nobody's way.
 func TestProducersE12ABatch(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	envelope := func(id string) *nats.Msg {
 		m := nats.NewMsg(consumer.SubjectOutbound)
@@ -129,6 +132,7 @@ func TestProducersE12ABatch(t *testing.T) {
 // Whatever a producer writes into its headers, the copy that waits for its time
 // replaces and removes no other event's, and keeps what is relay's own.
 func TestProducersE12E13TouchNobodyElsesEvents(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t, relaytest.Options{
 		Policy:   policy.Options{Schedule: []time.Duration{2 * time.Second}, Jitter: -1},
 		Consumer: consumer.Options{MaxSleep: 500 * time.Millisecond},

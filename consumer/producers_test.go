@@ -87,6 +87,7 @@ const producersSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 // one request, signed, to the byte as it was published; for one that cannot, no
 // request, no attempt, and one letter with the message as it was.
 func TestProducers(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t, relaytest.Options{
 		Endpoints: []relay.Endpoint{{Name: "orders", URL: "http://127.0.0.1:9/never"}},
 		Delivery:  delivery.Options{Secrets: []relay.Secret{producersSecret}},

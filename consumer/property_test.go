@@ -65,6 +65,7 @@ func outcome(codes []int, maxAttempts int) (status string, attempts int) {
 // Any sequence of outcomes ends in exactly one state, and the attempts that
 // are counted are the rows that were written.
 func TestAnySequenceOfOutcomesEndsInOneState(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t, relaytest.Options{Policy: policy.Options{
 		Schedule: []time.Duration{time.Millisecond}, MaxBackoff: time.Millisecond, MaxThrottle: time.Millisecond, Jitter: -1,
 		Circuit: policy.CircuitOptions{Failures: 1000, Executions: 1000},

@@ -26,6 +26,7 @@ import (
 // is nobody's business any more: the event is the other's, and no letter of it
 // may be written.
 func TestAQuickRetryThatLosesItsClaimDecidesNothing(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t, relaytest.Options{
 		Policy:   policy.Options{Schedule: []time.Duration{time.Hour}, Jitter: -1},
 		Consumer: consumer.Options{AckWait: 2 * time.Second},
@@ -75,9 +76,19 @@ func stored(t *testing.T, r *relaytest.Relay, name string) int {
 	return int(stream.CachedInfo().State.Msgs)
 }
 
+// requireStored waits until a stream holds n messages: an acknowledgement comes
+// after the record.
+func requireStored(t *testing.T, r *relaytest.Relay, name string, n int) {
+	t.Helper()
+	if !r.Eventually(func() bool { return stored(t, r, name) == n }) {
+		t.Errorf("%d messages on %s, want %d", stored(t, r, name), name, n)
+	}
+}
+
 // A replayed event dies again and is buried before the replay has removed its
 // old letter, which is gone by then. The job goes on.
 func TestALetterMayBeGoneBeforeTheReplayRemovesIt(t *testing.T) {
+	t.Parallel()
 	var r *relaytest.Relay
 	var once sync.Once
 	var id string
@@ -104,6 +115,7 @@ func TestALetterMayBeGoneBeforeTheReplayRemovesIt(t *testing.T) {
 // What relay adds to the headers of its own copies does not count against the
 // limit: an event that was accepted stays acceptable wherever it waits.
 func TestAnEventAtTheHeaderLimitCanWait(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t, relaytest.Options{Consumer: consumer.Options{MaxSleep: 500 * time.Millisecond}})
 	r.Receiver.Answer(http.StatusNotFound)
 	m := raw(r.Receiver.URL, nil, "Relay-Id", "full", "Relay-Scheduled-At", time.Now().Add(2*time.Second).UTC().Format(time.RFC3339))
@@ -119,6 +131,7 @@ func TestAnEventAtTheHeaderLimitCanWait(t *testing.T) {
 // A message with more headers than a letter can take is buried all the same,
 // once.
 func TestAMessageOfHeadersOnlyIsBuried(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	m := raw(r.Receiver.URL, []byte("body"), "Relay-Id", "heady")
 	for i := range 60 {
@@ -136,6 +149,7 @@ func TestAMessageOfHeadersOnlyIsBuried(t *testing.T) {
 // A schedule of an earlier generation that arrives late, from a process that
 // was cut off, does not take the place of the one that counts.
 func TestALateScheduleOfAnOldGenerationReplacesNothing(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t, relaytest.Options{
 		Policy:   policy.Options{Schedule: []time.Duration{2 * time.Second}, Jitter: -1},
 		Consumer: consumer.Options{MaxSleep: 500 * time.Millisecond},
@@ -178,6 +192,7 @@ func schedule(t *testing.T, r *relaytest.Relay, id string, generation int) *jets
 // A schedule that did not fire is found by its row and published, of whichever
 // generation it is.
 func TestAStuckScheduleIsPublishedAgain(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t, relaytest.Options{
 		Policy:   policy.Options{Schedule: []time.Duration{time.Hour}, Jitter: -1},
 		Consumer: consumer.Options{Sweep: 100 * time.Millisecond},
@@ -205,6 +220,7 @@ func TestAStuckScheduleIsPublishedAgain(t *testing.T) {
 // A header that nats.go reads but does not write is left out of copies: else
 // the message could neither wait elsewhere nor be buried.
 func TestAHeaderThatCannotBeCopied(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	r.Receiver.Answer(http.StatusNotFound)
 	head := "NATS/1.0\r\nRelay-Url: " + r.Receiver.URL + "\r\nRelay-Id: odd\r\nX Odd: 1\r\nX-Ödd: 2\r\n X-Folded: 3\r\nX-Even : 4\r\nX-Fine: 5\r\n\r\n"
@@ -235,6 +251,7 @@ func TestAHeaderThatCannotBeCopied(t *testing.T) {
 // asks for it again: the letter goes with the copy's end. (Fault campaign, seed
 // 67: a cable to NATS was cut then.)
 func TestALetterGoesWhenItsReplayBrokeOff(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name    string
 		status  int
@@ -244,6 +261,7 @@ func TestALetterGoesWhenItsReplayBrokeOff(t *testing.T) {
 		{"and dies again", http.StatusGone, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			r := relaytest.Start(t)
 			r.Receiver.Answer(http.StatusGone)
 			id := r.Publish(map[string]any{"url": r.Receiver.URL})
@@ -269,6 +287,7 @@ func TestALetterGoesWhenItsReplayBrokeOff(t *testing.T) {
 // its burial stores it once more. (Fault campaign, seed 72: the disk of NATS
 // was full.)
 func TestALetterThatWasReplayedIsNotBuriedAgain(t *testing.T) {
+	t.Parallel()
 	var r *relaytest.Relay
 	var once atomic.Bool
 	var id string
@@ -293,6 +312,7 @@ func TestALetterThatWasReplayedIsNotBuriedAgain(t *testing.T) {
 // The same, but the process that buried it is killed before it finds out: the
 // message comes again, of a generation that has passed.
 func TestALetterOfAPassedGenerationGoesWithItsMessage(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	r.Receiver.Answer(http.StatusGone)
 	id := r.Publish(map[string]any{"url": r.Receiver.URL})

@@ -18,14 +18,21 @@ func withFilter(filter string) jetstream.StreamInfoOpt { return jetstream.WithSu
 // replay asks for a replay and waits until its job is done.
 func replay(t *testing.T, r *relaytest.Relay, request string) consumer.Job {
 	t.Helper()
-	job := ask(t, r, consumer.SubjectReplay, request)
-	if !r.Eventually(func() bool {
-		if job.State == "running" {
-			job = ask(t, r, consumer.SubjectJob, job.ID)
-		}
-		return job.State != "running"
-	}) || job.State != "done" {
+	job := requireEnded(t, r, consumer.SubjectJob, ask(t, r, consumer.SubjectReplay, request))
+	if job.State != "done" {
 		t.Fatalf("the replay of %q ended as %+v", request, job)
+	}
+	return job
+}
+
+// requireEnded waits until a job has ended, for as long as it gets on.
+func requireEnded(t *testing.T, r *relaytest.Relay, subject string, job consumer.Job) consumer.Job {
+	t.Helper()
+	for job.State == "running" {
+		at := job.Position
+		if !r.Eventually(func() bool { job = ask(t, r, subject, job.ID); return job.State != "running" || job.Position > at }) {
+			t.Fatalf("the job does not get on: %+v", job)
+		}
 	}
 	return job
 }
@@ -44,6 +51,7 @@ func ask(t *testing.T, r *relaytest.Relay, subject, request string) consumer.Job
 }
 
 func TestReplayOneARangeAnEndpointAndAll(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	other := relaytest.NewReceiver(t)
 	other.Always(relaytest.Status(404))
@@ -91,6 +99,7 @@ func TestReplayOneARangeAnEndpointAndAll(t *testing.T) {
 // The same letter, brought back twice, is delivered once: the claim accepts a
 // generation only if it is newer.
 func TestReplayingOneLetterTwiceDoesNothingTheSecondTime(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	r.Receiver.Answer(404)
 	id := r.Publish(map[string]any{"url": r.Receiver.URL})
@@ -110,6 +119,7 @@ func TestReplayingOneLetterTwiceDoesNothingTheSecondTime(t *testing.T) {
 }
 
 func TestAReplayStartsNewAttemptsUnderTheSameID(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	r.Receiver.Always(relaytest.Status(500))
 	id := r.Publish(map[string]any{"url": r.Receiver.URL, "max_attempts": 2})
@@ -130,6 +140,7 @@ func TestAReplayStartsNewAttemptsUnderTheSameID(t *testing.T) {
 }
 
 func TestReplayRefusesWhatItCannotRead(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	for _, request := range []string{"", "5-1", "a b c", "no.such", "http://127.0.0.1\\@example.com/"} {
 		answer, err := r.Conn.Request(consumer.SubjectReplay, []byte(request), 5*time.Second)
@@ -140,6 +151,7 @@ func TestReplayRefusesWhatItCannotRead(t *testing.T) {
 }
 
 func TestAJobThatNobodyKnowsIsAnswered(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	answer, err := r.Conn.Request(consumer.SubjectJob, []byte("gone"), 5*time.Second)
 	if err != nil || answer.Header.Get("Nats-Service-Error-Code") != "404" || !strings.Contains(string(answer.Data), "gone") {
@@ -149,6 +161,7 @@ func TestAJobThatNobodyKnowsIsAnswered(t *testing.T) {
 
 // A replay waits while its copies cannot be stored, and goes on by itself.
 func TestAReplayOutlastsARefusal(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	r.Receiver.Answer(410)
 	id := r.Publish(map[string]any{"url": r.Receiver.URL})

@@ -14,6 +14,7 @@ import (
 // What differs is named, setting by setting; what relay does not care for stays
 // as the operator set it.
 func TestCompareSaysWhatDiffers(t *testing.T) {
+	t.Parallel()
 	conn, err := relaytest.StartNATS(t).Connect()
 	if err != nil {
 		t.Fatal(err)

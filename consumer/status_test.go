@@ -10,6 +10,7 @@ import (
 // An empty message with a header Status looks to nats.go like an answer of the
 // server. It is an event like any other, and so are its copies.
 func TestAnEmptyMessageWithAStatusHeader(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	for _, status := range []string{"404", "408", "409", "100", "400", "503", "204", "paid"} {
 		r.Receiver.Answer(http.StatusNotFound)

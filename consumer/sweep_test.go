@@ -17,6 +17,7 @@ import (
 // they are, one that is really stuck behind them is found, and they are not
 // asked for with every sweep.
 func TestPurgedSchedulesHideNoStuckOne(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t, relaytest.Options{
 		Policy:   policy.Options{Schedule: []time.Duration{time.Hour}, Jitter: -1},
 		Consumer: consumer.Options{Sweep: 100 * time.Millisecond},
