@@ -42,6 +42,7 @@ func TestSkew(t *testing.T) {
 // TestSkewWhenPostgresComesLate: it is measured as soon as Postgres is there,
 // and stands while it is away.
 func TestSkewWhenPostgresComesLate(t *testing.T) {
+	t.Parallel()
 	server := testdb.Server(t)
 	server.Kill()
 	l := run(t, connect(t, server.URL()), audit.Options{})

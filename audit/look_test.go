@@ -126,6 +126,7 @@ func TestCircuitsAreMirrored(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	server := testdb.Server(t)
 	pool := connect(t, server.URL())
 	run(t, pool, audit.Options{})

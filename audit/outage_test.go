@@ -16,6 +16,7 @@ import (
 // TestPostgresGoesAndComes kills Postgres again and again under load. No call
 // fails, and every answer is in the tables in the end, once.
 func TestPostgresGoesAndComes(t *testing.T) {
+	t.Parallel()
 	server := testdb.Server(t)
 	pool := connect(t, server.URL())
 	l := run(t, pool, audit.Options{})
@@ -124,6 +125,7 @@ func TestClaimNobodyWaitsFor(t *testing.T) {
 // TestLeaseBeginsWithTheAnswer holds a claim back for longer than its lease:
 // what is granted in the end is as long as any.
 func TestLeaseBeginsWithTheAnswer(t *testing.T) {
+	t.Parallel()
 	server := testdb.Server(t)
 	const lease = 2 * time.Second
 	l := run(t, connect(t, server.URL()), audit.Options{Lease: lease})

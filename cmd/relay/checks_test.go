@@ -94,6 +94,7 @@ func (r running) get(page string) (int, string) {
 // Each reason not to be ready is told by /readyz in words and by a metric, and
 // both are well again by themselves.
 func TestReadinessAndItsMetricsTellTheSame(t *testing.T) {
+	t.Parallel()
 	r := relaytest.Start(t)
 	r.Stop()
 	a := openApp(t, r)

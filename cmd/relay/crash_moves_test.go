@@ -34,6 +34,25 @@ func (s *stage) startPrompt(crashAt string, set ...string) *process {
 	return s.start(crashAt, append(set, "consumer.ack_wait="+promptAckWait.String())...)
 }
 
+// patientAckWait is for tests in which the process that dies has no message in
+// hand: nothing waits for it, so a claim may last as long as it does by default.
+const patientAckWait = 45 * time.Second
+
+func patientStage(t *testing.T) *stage {
+	t.Helper()
+	server := relaytest.StartNATS(t).ClientURL()
+	return &stage{
+		Relay: relaytest.Observe(t, server, testdb.New(t), consumer.StreamOptions{AckWait: patientAckWait}),
+		t:     t, natsURL: server,
+	}
+}
+
+// startPatient is start for a stage of patientStage.
+func (s *stage) startPatient(crashAt string, set ...string) *process {
+	s.t.Helper()
+	return s.start(crashAt, append(set, "consumer.ack_wait="+patientAckWait.String())...)
+}
+
 // after is the n-th time that a copy was stored and its original not yet
 // removed.
 func after(n string) string { return string(consumer.AfterMove) + ":" + n }
@@ -136,9 +155,9 @@ var brittle = []string{"policy.circuit.failures=1", "policy.circuit.executions=1
 // from the lane once more; each is sent once.
 func TestCrashInTheMiddleOfADrain(t *testing.T) {
 	t.Parallel()
-	s := promptStageOn(t, relaytest.StartNATS(t).ClientURL())
+	s := patientStage(t)
 	s.Receiver.Answer(http.StatusInternalServerError)
-	parking := s.startPrompt("", brittle...)
+	parking := s.startPatient("", brittle...)
 	ids := []string{s.Publish(map[string]any{"url": s.Receiver.URL})}
 	if !s.Eventually(func() bool { return s.on("webhooks.parked.>") == 1 }) { // the circuit is open
 		t.Fatal("the first event is not parked")
@@ -153,12 +172,12 @@ func TestCrashInTheMiddleOfADrain(t *testing.T) {
 	s.endPauses()
 
 	resume := s.pauseDue()
-	s.startPrompt(after("1")).died()
+	s.startPatient(after("1")).died()
 	if parked, due := s.on("webhooks.parked.>"), s.on("webhooks.due.>"); parked != 3 || due != 1 {
 		t.Fatalf("%d parked and %d due, want all three and one copy", parked, due)
 	}
 	resume()
-	s.startPrompt("")
+	s.startPatient("")
 	for i, id := range ids {
 		s.RequireDelivered(id)
 		s.requireCounts(id, len(s.Receiver.Requests()), map[bool]int{true: 2, false: 1}[i == 0])
@@ -174,9 +193,9 @@ func TestCrashInTheMiddleOfADrain(t *testing.T) {
 // that it was made of.
 func TestCrashInTheMiddleOfAReplay(t *testing.T) {
 	t.Parallel()
-	s := promptStageOn(t, relaytest.StartNATS(t).ClientURL())
+	s := patientStage(t)
 	s.Receiver.Answer(http.StatusNotFound)
-	crashing := s.startPrompt(after("2")) // the first is the letter's own
+	crashing := s.startPatient(after("2")) // the first is the letter's own
 	id := s.Publish(map[string]any{"url": s.Receiver.URL})
 	s.RequireDead(id)
 	s.requireEmpty()
@@ -189,7 +208,7 @@ func TestCrashInTheMiddleOfAReplay(t *testing.T) {
 		t.Fatalf("%d letters and %d copies, want one of each", letters, due)
 	}
 	resume()
-	s.startPrompt("")
+	s.startPatient("")
 	if w := s.RequireDelivered(id); w.Generation != 1 {
 		t.Errorf("recorded %+v", w)
 	}

@@ -87,6 +87,7 @@ func (n *natsProcess) kill() {
 // kill -9 of relay, of NATS and of Postgres under load loses nothing and
 // leaves no request without a row.
 func TestKillUnderLoad(t *testing.T) {
+	t.Parallel()
 	server, db := startNATSProcess(t), testdb.Server(t)
 	s := stageOn(t, "nats://"+server.address, db.URL())
 	s.Receiver.Always(func(w http.ResponseWriter, _ *http.Request) {
@@ -147,10 +148,13 @@ func (s *stage) publishOnce(id string) error {
 	return err
 }
 
+// awaitRequests waits until n requests have come, for as long as more come.
 func (s *stage) awaitRequests(n int) {
 	s.t.Helper()
-	if !s.Eventually(func() bool { return len(s.Receiver.Requests()) >= n }) {
-		s.t.Fatalf("%d requests, want %d", len(s.Receiver.Requests()), n)
+	for had := len(s.Receiver.Requests()); had < n; had = len(s.Receiver.Requests()) {
+		if !s.Eventually(func() bool { return len(s.Receiver.Requests()) > had }) {
+			s.t.Fatalf("%d requests, want %d", had, n)
+		}
 	}
 }
 
@@ -158,20 +162,11 @@ func (s *stage) awaitRequests(n int) {
 // got.
 func (s *stage) account(accepted *sync.Map, killed int) {
 	s.t.Helper()
-	var lost, total int
-	if !s.Eventually(func() bool {
-		lost, total = 0, 0
-		done := s.terminal()
-		accepted.Range(func(id, _ any) bool {
-			total++
-			if !done[id.(string)] { //nolint:forcetypeassert // stored above
-				lost++
-			}
-			return true
-		})
-		return lost == 0
-	}) {
-		s.t.Fatalf("%d of %d accepted events are neither delivered nor dead", lost, total)
+	lost, total := s.open(accepted)
+	for before := lost; before > 0; before = lost { // for as long as they become fewer
+		if !s.Eventually(func() bool { lost, total = s.open(accepted); return lost < before }) {
+			s.t.Fatalf("%d of %d accepted events are neither delivered nor dead", lost, total)
+		}
 	}
 	requests := map[string]int{}
 	for _, r := range s.Receiver.Requests() {
@@ -188,6 +183,20 @@ func (s *stage) account(accepted *sync.Map, killed int) {
 		s.t.Errorf("%d unrecorded rows, more than %d requests can have been in flight", unrecorded, most)
 	}
 	s.requireEmpty()
+}
+
+// open counts the events that were accepted, and those among them that have not
+// come to an end.
+func (s *stage) open(accepted *sync.Map) (open, total int) {
+	done := s.terminal()
+	accepted.Range(func(id, _ any) bool {
+		total++
+		if !done[id.(string)] { //nolint:forcetypeassert // it was stored as one
+			open++
+		}
+		return true
+	})
+	return open, total
 }
 
 // terminal is which webhook ids have come to an end.

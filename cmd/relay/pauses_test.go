@@ -17,6 +17,7 @@ import (
 // Of two relays the one that probes is killed in the middle of its probe. The
 // other one waits for the end of the lease, probes, and delivers everything.
 func TestAKilledProbeHoldsUpNobodyForLong(t *testing.T) {
+	t.Parallel()
 	const events = 10
 	s := newStage(t)
 	var hangs, well atomic.Bool
