@@ -20,14 +20,18 @@ check: fmt lint test ## format, lint and test: the one to run before a commit
 demo: postgres $(NATS) ## watch relay work: publish, deliver, retry, dead-letter, replay
 	PATH="$(CURDIR)/bin:$$PATH" $(GO) run ./cmd/relay dev --demo
 
+# So many tests of one package run at a time. They wait more than they work, so
+# it is more than most machines have cores.
+PARALLEL ?= 4
+
 .PHONY: test
 test: postgres $(NATS) ## run all tests, on a real NATS and a real Postgres
-	$(GO) test ./...
+	$(GO) test -parallel $(PARALLEL) ./...
 	CGO_ENABLED=0 $(GO) test ./delivery
 
 .PHONY: race
 race: postgres $(NATS) ## run all tests with the race detector (needs a C compiler)
-	$(GO) test -race ./...
+	$(GO) test -race -parallel $(PARALLEL) ./...
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME, 10s by default
