@@ -249,7 +249,7 @@ func (c *Consumer) explained(stream string, err error) error {
 // what cannot be buried must not take the places that healthy events need.
 func (c *Consumer) wait(ctx context.Context, m message, w relay.Webhook, v relay.Verdict) {
 	after := refusedPause(m.delivered)
-	counted := c.sleep.take(w.EndpointKey, after)
+	counted := c.sleep.take(w.EndpointKey, after, false)
 	if !counted && v.Place == relay.DeadLetters {
 		long := c.MaxSleep + rand.N(c.MaxSleep) //nolint:gosec // spread: never thousands at one instant
 		if c.move(ctx, m, c.schedule(m, w, long)) == nil {

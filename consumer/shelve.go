@@ -39,13 +39,13 @@ func (c *Consumer) shelve(m message, w relay.Webhook, v relay.Verdict) relay.Ver
 	v.After = max(v.After, minSleep)
 	if v.Action == relay.Wait && (m.copied || v.After <= c.MaxSleep) {
 		v.Place, v.After = relay.Asleep, min(v.After, c.MaxSleep)
-		c.sleep.take(w.EndpointKey, v.After) // counted; if there is no place, it takes one all the same
+		c.sleep.take(w.EndpointKey, v.After, false) // counted; if there is no place, it takes one all the same
 		return v
 	}
 	switch {
 	case v.After > c.MaxSleep:
 		v.Place = relay.Scheduled
-	case c.sleep.take(w.EndpointKey, v.After):
+	case c.sleep.take(w.EndpointKey, v.After, v.Action == relay.Defer && m.fromLane):
 		v.Place = relay.Asleep
 	case v.Action == relay.Defer && !m.fromLane:
 		v.Place, v.After = relay.Parked, 0
@@ -86,13 +86,15 @@ func newSleepBudget(most int) *sleepBudget {
 }
 
 // take reserves a place for one sleeper of the endpoint, until after has
-// passed. It reports false when there is none.
-func (s *sleepBudget) take(endpointKey string, after time.Duration) bool {
+// passed. It reports false when there is none. The share of one endpoint is no
+// limit to what came from its lane: the lane has one of its own, and would go on
+// draining if this one went to another place.
+func (s *sleepBudget) take(endpointKey string, after time.Duration, fromLane bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.nowFunc()
 	s.wake(now)
-	if s.pending+s.since >= s.most || s.byKey[endpointKey] >= endpointSleepers {
+	if s.pending+s.since >= s.most || s.byKey[endpointKey] >= endpointSleepers && !fromLane {
 		return false
 	}
 	s.since++

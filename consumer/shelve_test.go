@@ -78,20 +78,27 @@ func TestOneEndpointCannotUseUpTheSleepersOfAll(t *testing.T) {
 	s := newSleepBudget(5_000)
 	s.nowFunc = func() time.Time { return now }
 	for i := range endpointSleepers {
-		if !s.take("greedy", time.Minute) {
+		if !s.take("greedy", time.Minute, false) {
 			t.Fatalf("refused at %d", i)
 		}
 	}
-	if s.take("greedy", time.Minute) {
+	if s.take("greedy", time.Minute, false) {
 		t.Error("one endpoint has more sleepers than it may")
 	}
-	if !s.take("modest", time.Minute) {
+	if !s.take("modest", time.Minute, false) {
 		t.Error("another endpoint has none")
 	}
 	now = now.Add(time.Minute)
-	if !s.take("greedy", time.Minute) {
+	if !s.take("greedy", time.Minute, false) {
 		t.Error("those that woke are still counted")
 	}
+	for range endpointSleepers {
+		if !s.take("greedy", time.Minute, true) {
+			t.Fatal("what came from its lane would go to another place, and the lane drain on")
+		}
+	}
+	now = now.Add(time.Minute)
+	s.take("greedy", time.Minute, false)
 	if len(s.wakings) != 1 || s.byKey["greedy"] != 1 {
 		t.Errorf("%d wakings and %d of the endpoint are kept, want 1", len(s.wakings), s.byKey["greedy"])
 	}
