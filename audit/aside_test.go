@@ -1,6 +1,8 @@
 package audit_test
 
 import (
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,6 +78,24 @@ func TestSetAsideKeepsIdempotencyKeys(t *testing.T) {
 	if _, err := l.SetAside(t.Context(), event(), relay.Verdict{Action: relay.Delivered, Place: relay.Gone}); err == nil {
 		t.Error("an event was set aside as delivered")
 	}
+}
+
+// Events that are set aside are written apart from claims: a request waits for
+// no batch of them.
+func TestNoClaimWaitsForWhatIsSetAside(t *testing.T) {
+	pool := connect(t, testdb.New(t))
+	var mu sync.Mutex
+	var committed []string
+	l := run(t, pool, audit.Options{Observe: func(kind string, rows int, _ time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		committed = append(committed, fmt.Sprint(kind, " ", rows))
+	}})
+	mustSetAside(t, l, event(), relay.Verdict{Action: relay.Defer, Reason: "circuit open", Place: relay.Parked})
+	grant(t, l, event())
+	mu.Lock()
+	defer mu.Unlock()
+	check(t, committed, []string{"aside 1", "claim 1"})
 }
 
 func mustSetAside(t testing.TB, l *audit.Log, w relay.Webhook, v relay.Verdict) relay.Claim {

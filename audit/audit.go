@@ -62,8 +62,8 @@ type Options struct {
 	Logger    zerolog.Logger // the zero value is silent
 
 	// Observe is told of every batch that was committed: "claim", "reclaim" (of
-	// events that relay had before) or "record", its rows, and how long it took with all its retries. It must be quick and
-	// safe for concurrent use. Defaults to nothing.
+	// events that relay had before), "aside" or "record", its rows, and how long it
+	// took with all its retries. It must be quick and safe for concurrent use. Defaults to nothing.
 	Observe func(kind string, rows int, took time.Duration)
 }
 
@@ -94,6 +94,7 @@ type Log struct {
 	o        Options
 	claims   *committer[claiming, relay.Claim]
 	reclaims *committer[claiming, relay.Claim] // of events that are known: each takes two transactions, which new ones do not wait for
+	asides   *committer[claiming, relay.Claim] // of events that are to wait, so that no claim waits for them
 	records  *committer[recording, relay.Verdict]
 	circuits circuits
 	health   health
@@ -105,7 +106,7 @@ type Log struct {
 // [Log.Run] runs.
 func New(pool *pgxpool.Pool, o Options) *Log {
 	l := &Log{pool: pool, o: o.withDefaults()}
-	l.claims, l.reclaims = l.newClaims("claim"), l.newClaims("reclaim")
+	l.claims, l.reclaims, l.asides = l.newClaims("claim"), l.newClaims("reclaim"), l.newClaims("aside")
 	l.records = newCommitter[recording, relay.Verdict]("record", l)
 	l.records.write = l.writeRecords
 	l.records.reduce = reduceRecording
@@ -120,9 +121,9 @@ func (l *Log) newClaims(kind string) *committer[claiming, relay.Claim] {
 	return c
 }
 
-// Run commits what [Log.Claim] and [Log.Record] ask for, makes partitions
-// ahead, drops old ones, mirrors the circuits, and compares the clocks. It may
-// be called once. When ctx ends, it goes on until no call waits any more, at
+// Run commits what [Log.Claim], [Log.SetAside] and [Log.Record] ask for, makes
+// partitions ahead, drops old ones, mirrors the circuits, and compares the
+// clocks. It may be called once. When ctx ends, it goes on until no call waits any more, at
 // most Options.Grace, and returns nil when all its goroutines have ended.
 func (l *Log) Run(ctx context.Context) error {
 	work, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -147,6 +148,7 @@ func (l *Log) Run(ctx context.Context) error {
 		both.Go(func() { l.reclaims.run(ctx, work) })
 		both.Wait()
 	})
+	committers.Go(func() { l.asides.run(ctx, work) })
 	committers.Go(func() { l.records.run(claimed, work) })
 	committers.Wait()
 	upkeep.Wait()
@@ -171,21 +173,6 @@ func (l *Log) Claim(ctx context.Context, w relay.Webhook) (relay.Claim, error) {
 	c, err := claims.do(ctx, w.Key, weigh(w), claiming{webhook: w, id: newID()})
 	if err != nil {
 		return relay.Claim{}, fmt.Errorf("audit: claim %s: %w", w.Key, err)
-	}
-	return c, nil
-}
-
-// SetAside stores an event that is to wait without an attempt: what Claim and
-// then Record with the verdict v would do, a [relay.Defer], in one step. The
-// answer's verdict is v, or what a claim would have been refused with; there is
-// nothing to record after it. It fails as Claim does.
-func (l *Log) SetAside(ctx context.Context, w relay.Webhook, v relay.Verdict) (relay.Claim, error) {
-	if v.Action != relay.Defer || v.Place == "" {
-		return relay.Claim{}, fmt.Errorf("audit: set %s aside: %q in %q is no place to wait", w.Key, v.Action, v.Place)
-	}
-	c, err := l.claims.do(ctx, w.Key, weigh(w), claiming{webhook: w, id: newID(), aside: &v})
-	if err != nil {
-		return relay.Claim{}, fmt.Errorf("audit: set %s aside: %w", w.Key, err)
 	}
 	return c, nil
 }
