@@ -16,6 +16,7 @@ type Stats struct {
 	InFlight   int               // webhooks in this process's hands
 	Lanes      int               // endpoints whose events are parked
 	Parked     uint64            // events that are parked, over all endpoints
+	PutOff     int               // webhooks that are to be moved to their lanes and wait for a free hand of this process
 	Paused     map[string]int    // endpoints that are paused, by the process that said so: this, other
 	Stalled    time.Duration     // for how long work has been waiting while nothing moved
 
@@ -30,7 +31,8 @@ type Stats struct {
 type gauges struct {
 	stats                                        func() Stats
 	pending, ackPending, circuits, blocked, skew *prometheus.Desc
-	oldestDue, inFlight, lanes, parked, stalled  *prometheus.Desc
+	oldestDue, inFlight, lanes, parked, putOff   *prometheus.Desc
+	stalled                                      *prometheus.Desc
 	paused, pausesShared                         *prometheus.Desc
 }
 
@@ -47,6 +49,8 @@ func newGauges(stats func() Stats) *gauges {
 		inFlight:   desc("relay_in_flight", "Webhooks in this process's hands."),
 		lanes:      desc("relay_lanes", "Endpoints whose events are parked, as far as this process knows."),
 		parked:     desc("relay_lane_events", "Events that are parked, over all endpoints and processes, as of the last sweep."),
+		putOff: desc("relay_put_off",
+			"Webhooks of endpoints that are not to be called now, which this process moves to their lanes as soon as it has a hand free."),
 		paused: desc("relay_pauses",
 			"Endpoints that no process is to call now, by the process that said so (this, other), as far as this process knows.", "by"),
 		pausesShared: desc("relay_pauses_shared",
@@ -62,7 +66,7 @@ func newGauges(stats func() Stats) *gauges {
 // Describe implements [prometheus.Collector].
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		g.pending, g.ackPending, g.circuits, g.blocked, g.skew, g.oldestDue, g.inFlight, g.lanes, g.parked, g.stalled,
+		g.pending, g.ackPending, g.circuits, g.blocked, g.skew, g.oldestDue, g.inFlight, g.lanes, g.parked, g.putOff, g.stalled,
 		g.paused, g.pausesShared,
 	} {
 		ch <- d
@@ -102,5 +106,6 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 	send(g.inFlight, float64(s.InFlight))
 	send(g.lanes, float64(s.Lanes))
 	send(g.parked, float64(s.Parked))
+	send(g.putOff, float64(s.PutOff))
 	send(g.stalled, s.Stalled.Seconds())
 }

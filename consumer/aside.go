@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/relaywebhooks/relay"
 )
 
@@ -14,13 +12,29 @@ import (
 // of a healthy one. They are set aside as fast as the broker gives them out:
 // without a claim, and on places of their own, so that no slot waits for them.
 // A few sleep where they are, which costs no write at all. The others go to
-// their endpoint's lane, recorded and moved by as many hands as asideHands; the
-// rest is put off, neither acknowledged nor kept alive nor held in memory, and
-// asked back as soon as a hand is free.
+// their endpoint's lane, recorded and moved by a number of hands; the rest is
+// put off, neither acknowledged nor kept alive nor held in memory, and asked
+// back as soon as a hand is free.
+//
+// Nobody waits for what is set aside, and each move costs Postgres a row and
+// the broker two syncs of its disk. So there are only a few hands while events
+// of healthy endpoints come. All hands are there when none come: relay has
+// nothing better to do then, or they are stuck behind what must be moved.
 const (
-	// asideHands is how many events are moved at a time: enough for the server
-	// to have something to do while an answer is under way.
-	asideHands = 512
+	// allHands is how many events are moved at a time at most: enough for the
+	// server to have something to do while an answer is under way.
+	allHands = 512
+	// fewHands is how many while healthy events come. They begin in step, every
+	// moveTick, which makes one batch of them.
+	fewHands = 16
+	moveTick = 10 * time.Millisecond
+	// healthyFor is how long after a healthy event another one is expected.
+	healthyFor = 500 * time.Millisecond
+	// crowdedAt is the part of MaxAckPending from which on more has to be moved
+	// than is put off: healthy events wait until there is room again. It counts
+	// for pressedFor after an event was put off that had not been before.
+	crowdedAt  = 0.8
+	pressedFor = 100 * time.Millisecond
 	// putOffFor is how much of AckWait a message that was put off is known for;
 	// after that the server brings it back by itself.
 	putOffFor = 0.8
@@ -49,7 +63,7 @@ func (c *Consumer) setAside(ctx context.Context, m message, w relay.Webhook, v r
 		return
 	}
 	m.release()
-	if !c.asides.take(m.Msg) {
+	if !c.asides.take(m.Reply(), m.delivered == 1) {
 		return
 	}
 	defer c.asides.free()
@@ -72,10 +86,15 @@ var nak = []byte("-NAK")
 // asides counts the hands that set events aside, and knows the messages that
 // none was free for. It is safe for concurrent use.
 type asides struct {
-	mu     sync.Mutex
-	hands  int // free ones
-	keep   time.Duration
-	putOff []putOff // the oldest first
+	nowFunc func() time.Time
+	keep    time.Duration // how long what was put off is known
+
+	mu      sync.Mutex
+	busy    int       // hands
+	healthy time.Time // when an event came that was not refused
+	pressed time.Time // when an event was put off for the first time although it is crowded
+	crowded bool
+	putOff  []putOff // the oldest first
 }
 
 // putOff is a message that waits for a hand, as little of it as can be.
@@ -85,31 +104,60 @@ type putOff struct {
 }
 
 func newAsides(ackWait time.Duration) *asides {
-	return &asides{hands: asideHands, keep: time.Duration(putOffFor * float64(ackWait))}
+	return &asides{nowFunc: time.Now, keep: time.Duration(putOffFor * float64(ackWait))}
+}
+
+// goesOn notes that an event was not refused: more like it may come, and are not
+// to wait for what is set aside.
+func (a *asides) goesOn() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.healthy = a.nowFunc()
+}
+
+// polled takes in how many messages of a consumer are pending, of how many that
+// may be.
+func (a *asides) polled(ackPending, most int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.crowded = float64(ackPending) >= crowdedAt*float64(most)
+}
+
+// hands is how many events may be moved at a time. The caller holds the lock.
+func (a *asides) hands(now time.Time) int {
+	if now.Sub(a.healthy) < healthyFor && now.Sub(a.pressed) >= pressedFor {
+		return fewHands
+	}
+	return allHands
 }
 
 // take gives a message a hand, or puts it off and reports false.
-func (a *asides) take(m jetstream.Msg) bool {
+func (a *asides) take(reply string, first bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.hands == 0 {
-		a.putOff = append(a.putOff, putOff{reply: m.Reply(), at: time.Now()})
-		return false
+	now := a.nowFunc()
+	if a.busy < a.hands(now) {
+		a.busy++
+		return true
 	}
-	a.hands--
-	return true
+	if first && a.crowded {
+		a.pressed = now
+	}
+	a.putOff = append(a.putOff, putOff{reply: reply, at: now})
+	return false
 }
 
 func (a *asides) free() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.hands++
+	a.busy--
 }
 
 // size is how many messages are put off.
 func (a *asides) size() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.forget(a.nowFunc())
 	return len(a.putOff)
 }
 
@@ -118,10 +166,9 @@ func (a *asides) size() int {
 func (a *asides) due(all bool) []putOff {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for len(a.putOff) > 0 && time.Since(a.putOff[0].at) > a.keep {
-		a.putOff = a.putOff[1:] // the server has brought it back
-	}
-	n := min(a.hands, len(a.putOff))
+	now := a.nowFunc()
+	a.forget(now)
+	n := max(0, min(a.hands(now)-a.busy, len(a.putOff)))
 	if all {
 		n = len(a.putOff)
 	}
@@ -132,10 +179,32 @@ func (a *asides) due(all bool) []putOff {
 	return due
 }
 
+// forget drops what the server has brought back by now.
+func (a *asides) forget(now time.Time) {
+	for len(a.putOff) > 0 && now.Sub(a.putOff[0].at) > a.keep {
+		a.putOff = a.putOff[1:]
+	}
+}
+
 // askBack has the server deliver again what was put off, as far as there are
 // hands for it.
 func (c *Consumer) askBack(all bool) {
 	for _, p := range c.asides.due(all) {
 		_ = c.Conn.Publish(p.reply, nak) // if it is lost, AckWait brings the message back
+	}
+}
+
+// bringBack asks back what was put off as hands become free, until ctx ends.
+func (c *Consumer) bringBack(ctx context.Context) {
+	tick := time.NewTicker(moveTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			c.askBack(true) // for another process
+			return
+		case <-tick.C:
+			c.askBack(false)
+		}
 	}
 }

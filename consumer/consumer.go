@@ -9,6 +9,7 @@
 //	held.go     what is in hand: keeping it alive, and slow requests from filling the slots
 //	aside.go    setting the events of a sick endpoint aside, before they are claimed
 //	pull.go     one pull, and what tells a message from an answer of the server
+//	park.go     storing many events in their lanes at once
 //	decode.go   what a producer may write: the envelope and the raw form
 //	fields.go   each field of a message, and what is wrong with it
 //	meta.go     the headers on relay's own copies of an event
@@ -204,6 +205,7 @@ type Consumer struct {
 	log      zerolog.Logger
 	held     *held
 	asides   *asides
+	parking  *parking
 	sleep    *sleepBudget
 	lanes    *lanes
 	moves    *moves
@@ -231,6 +233,7 @@ func New(o Options) (*Consumer, error) {
 		log:     o.Logger,
 		held:    newHeld(o.SlowCalls),
 		asides:  newAsides(o.AckWait),
+		parking: newParking(),
 		sleep:   newSleepBudget(o.MaxAckPending / 2),
 		moves:   newMoves(),
 		ready:   make(chan struct{}),
@@ -277,6 +280,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	loops.Go(func() { c.lanes.run(ctx) })
 	loops.Go(func() { c.sweep(ctx) })
 	loops.Go(func() { c.makeRoom(ctx) })
+	loops.Go(func() { c.bringBack(ctx) })
 	loops.Go(func() { c.watch(ctx, queue, due) })
 
 	close(c.ready)

@@ -27,6 +27,7 @@ func (c *Consumer) handle(ctx context.Context, raw jetstream.Msg, h *hand) {
 		c.setAside(ctx, m, w, v)
 		return
 	}
+	c.asides.goesOn()
 	claim, err := c.Log.Claim(ctx, w) // no claim, no request
 	if err != nil {
 		c.left(w, "claim", err)

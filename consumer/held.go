@@ -114,19 +114,17 @@ func (h *held) all() []jetstream.Msg {
 	return msgs
 }
 
-// makeRoom sees to it that neither slow requests nor what was put off keeps a
-// place for longer than it must, until ctx ends.
+// makeRoom sees to it that slow requests keep no slot for longer than they must,
+// until ctx ends.
 func (c *Consumer) makeRoom(ctx context.Context) {
 	tick := time.NewTicker(handTick)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			c.askBack(true) // for another process
 			return
 		case <-tick.C:
 			c.held.yield(time.Now())
-			c.askBack(false)
 		}
 	}
 }

@@ -41,32 +41,3 @@ func TestSlowRequestsGiveTheirSlotsBack(t *testing.T) {
 		t.Errorf("%d slots are free and %d are slow when all is done", room.idle, h.slow)
 	}
 }
-
-// Who finds no hand free is asked back when one is, the oldest first, unless
-// the server has brought it back by itself.
-func TestWhatIsPutOffIsAskedBack(t *testing.T) {
-	a := newAsides(10 * time.Second)
-	reply := func(to string) delivery { return delivery{msg: &nats.Msg{Reply: to}} }
-	for a.hands > 0 {
-		if !a.take(reply("busy")) {
-			t.Fatal("a hand was free")
-		}
-	}
-	for _, to := range []string{"old", "first", "second", "third"} {
-		if a.take(reply(to)) {
-			t.Fatal("no hand was free")
-		}
-	}
-	a.putOff[0].at = time.Now().Add(-9 * time.Second)
-	if due := a.due(false); len(due) != 0 {
-		t.Errorf("%v are asked back although no hand is free", due)
-	}
-	a.free()
-	a.free()
-	if due := a.due(false); len(due) != 2 || due[0].reply != "first" || due[1].reply != "second" {
-		t.Errorf("%v are asked back, want the first two", due)
-	}
-	if due := a.due(true); len(due) != 1 || a.size() != 0 {
-		t.Errorf("%v are asked back at the end, %d are left", due, a.size())
-	}
-}

@@ -3,10 +3,13 @@ package consumer_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/relaywebhooks/relay/consumer"
 	"github.com/relaywebhooks/relay/delivery"
@@ -121,4 +124,61 @@ func TestAQueueIsSetAsideWithoutClaims(t *testing.T) {
 	if n := claims.Load() - before; n != 0 {
 		t.Errorf("%d of them were claimed", n)
 	}
+	if !r.Eventually(func() bool { return stored(t, r, consumer.StreamQueue) == 0 }) {
+		t.Errorf("%d are still in the queue", stored(t, r, consumer.StreamQueue))
+	}
+}
+
+// What is moved to lanes at the same time is stored in batches. A server that
+// takes none stores each event alone.
+func TestParkedEventsAreStoredTogether(t *testing.T) {
+	for name, batches := range map[string]bool{"batches": true, "no batches": false} {
+		t.Run(name, func(t *testing.T) {
+			options := circuitOptions()
+			options.Policy.Circuit.Delay = time.Hour
+			r := relaytest.Start(t, options)
+			limit(t, r, consumer.StreamLater, func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = batches })
+			r.Receiver.Always(relaytest.Status(http.StatusInternalServerError))
+			for i := range 3 {
+				r.RequireDead(r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("opens_", i), "max_attempts": 1}))
+			}
+			const n = 300
+			var published []jetstream.PubAckFuture
+			for i := range n {
+				body := fmt.Sprintf(`{"url": %q, "id": "aside_%d"}`, r.Receiver.URL, i)
+				ack, err := r.JS.PublishAsync(consumer.SubjectOutbound, []byte(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				published = append(published, ack)
+			}
+			for _, ack := range published {
+				<-ack.Ok()
+			}
+			if !r.Eventually(func() bool {
+				return count(t, r, "webhooks.parked.>") == n && stored(t, r, consumer.StreamQueue) == 0
+			}) {
+				t.Fatalf("%d of %d parked, %d in the queue", count(t, r, "webhooks.parked.>"), n, stored(t, r, consumer.StreamQueue))
+			}
+			if together := storedTogether(t, r); (together > n/2) != batches {
+				t.Errorf("%d of %d were stored in a batch", together, n)
+			}
+		})
+	}
+}
+
+// storedTogether counts the parked events that came in one batch with others.
+func storedTogether(t *testing.T, r *relaytest.Relay) (n int) {
+	t.Helper()
+	stream, err := r.JS.Stream(t.Context(), consumer.StreamLater)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
+		m, err := stream.GetMsg(t.Context(), seq)
+		if err == nil && strings.HasPrefix(m.Subject, "webhooks.parked.") && m.Header.Get("Nats-Batch-Sequence") != "" {
+			n++
+		}
+	}
+	return n
 }

@@ -49,7 +49,7 @@ func (c *Consumer) settle(ctx context.Context, m message, w relay.Webhook, claim
 	case relay.Scheduled:
 		err = c.move(ctx, m, c.schedule(m, w, v.After))
 	case relay.Parked:
-		err = c.move(ctx, m, copyOf(subjectParked+w.EndpointKey, m.Headers(), m.Data(), m.metaOf(w)))
+		err = c.park(ctx, m, copyOf(subjectParked+w.EndpointKey, m.Headers(), m.Data(), m.metaOf(w)))
 		c.lanes.wake(w.EndpointKey)
 	case relay.DeadLetters:
 		err = c.bury(ctx, m, w, letter(m, w, claim, v))

@@ -14,6 +14,7 @@ type Stats struct {
 	InFlight int              // webhooks in hand in this process
 	Lanes    int              // lanes known to hold parked events
 	Parked   uint64           // events in all lanes, as of the last sweep
+	PutOff   int              // events that are to be parked and wait for a free hand of this process
 	Stalled  time.Duration    // how long work has been waiting while nothing moved; 0 while all is well
 
 	// Streams says what is wrong with the streams and durable consumers: which
@@ -40,7 +41,7 @@ type Queue struct {
 func (c *Consumer) Stats() Stats {
 	s := *c.stats.Load()
 	s.InFlight, s.Lanes = int(c.inFlight.Load()), c.lanes.size()
-	s.Parked = c.lanes.events.Load()
+	s.Parked, s.PutOff = c.lanes.events.Load(), c.asides.size()
 	s.Refused = c.moves.standing(time.Now())
 	return s
 }
@@ -86,6 +87,7 @@ func (c *Consumer) look(ctx context.Context, durables []jetstream.Consumer, stil
 	}
 	if len(next.Queues) == len(durables) {
 		c.sleep.polled(asleep)
+		c.asides.polled(asleep, c.MaxAckPending)
 		next.Stalled = still.look(time.Now(), delivered, next.Queues, int(c.inFlight.Load()) >= c.Slots)
 	}
 	if clock.seen {

@@ -45,7 +45,7 @@ func (c aheadConsumer) Info(context.Context) (*jetstream.ConsumerInfo, error) {
 func TestTheClockOfNATSIsCompared(t *testing.T) {
 	var said bytes.Buffer
 	server := &aheadServer{}
-	c := &Consumer{js: server, sleep: newSleepBudget(10), moves: newMoves(), log: zerolog.New(&said)}
+	c := &Consumer{js: server, sleep: newSleepBudget(10), asides: newAsides(time.Minute), moves: newMoves(), log: zerolog.New(&said)}
 	c.lanes = newLanes(c)
 	c.stats.Store(&Stats{})
 	if c.Stats().SkewKnown {

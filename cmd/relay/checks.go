@@ -24,7 +24,7 @@ func (a *app) stats() admin.Stats {
 	}
 	here, others := a.pauses.Counts()
 	s.Paused, s.PausesShared = map[string]int{"this": here, "other": others}, a.pauses.Away() == nil
-	s.Lanes, s.Parked, s.Stalled = now.Lanes, now.Parked, now.Stalled
+	s.Lanes, s.Parked, s.PutOff, s.Stalled = now.Lanes, now.Parked, now.PutOff, now.Stalled
 	for queue, q := range now.Queues {
 		s.Pending[queue], s.AckPending[queue] = q.Pending, q.AckPending
 		s.OldestDue = max(s.OldestDue, q.OldestDue)

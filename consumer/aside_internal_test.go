@@ -1,0 +1,106 @@
+package consumer
+
+import (
+	"strconv"
+	"testing"
+	"time"
+)
+
+// fakeAsides have a clock that the test sets.
+func fakeAsides() (a *asides, after func(time.Duration)) {
+	now := time.Now()
+	a = newAsides(10 * time.Second)
+	a.nowFunc = func() time.Time { return now }
+	return a, func(d time.Duration) { now = now.Add(d) }
+}
+
+// takeAll takes hands until none is free, and says how many that were. It puts
+// off one message.
+func takeAll(a *asides) (n int) {
+	for a.take("reply", false) {
+		n++
+	}
+	return n
+}
+
+// Who finds no hand free is asked back when one is, the oldest first, unless
+// the server has brought it back by itself.
+func TestWhatIsPutOffIsAskedBack(t *testing.T) {
+	a, after := fakeAsides()
+	takeAll(a)
+	after(2 * time.Second)
+	for _, to := range []string{"first", "second", "third"} {
+		if a.take(to, true) {
+			t.Fatal("no hand was free")
+		}
+	}
+	after(7 * time.Second)
+	if n := a.size(); n != 3 {
+		t.Errorf("%d are put off, want three: the first is back by now", n)
+	}
+	if due := a.due(false); len(due) != 0 {
+		t.Errorf("%v are asked back although no hand is free", due)
+	}
+	a.free()
+	a.free()
+	if due := a.due(false); len(due) != 2 || due[0].reply != "first" || due[1].reply != "second" {
+		t.Errorf("%v are asked back, want the first two", due)
+	}
+	if due := a.due(true); len(due) != 1 || a.size() != 0 {
+		t.Errorf("%v are asked back at the end, %d are left", due, a.size())
+	}
+}
+
+// There are few hands while healthy events come, and all as soon as none do.
+func TestFewEventsAreMovedWhileHealthyOnesCome(t *testing.T) {
+	a, after := fakeAsides()
+	a.goesOn()
+	if n := takeAll(a); n != fewHands {
+		t.Errorf("%d hands beside healthy events, want %d", n, fewHands)
+	}
+	after(healthyFor - time.Millisecond)
+	if n := takeAll(a); n != 0 {
+		t.Errorf("%d more hands beside healthy events", n)
+	}
+	after(time.Millisecond)
+	if n := takeAll(a); n != allHands-fewHands {
+		t.Errorf("%d more hands when no healthy event comes, want %d", n, allHands-fewHands)
+	}
+	a.goesOn()
+	a.free()
+	if due := a.due(false); len(due) != 0 {
+		t.Errorf("%v are asked back while more hands are at work than may", due)
+	}
+}
+
+// A queue that gives out no more because too much of it is put off is moved at
+// full speed, whoever goes by: behind it are healthy events. What is put off
+// again says nothing of it.
+func TestWhatCrowdsTheQueueIsMovedFast(t *testing.T) {
+	for _, tc := range []struct {
+		pending int
+		first   bool
+		want    int
+	}{
+		{pending: 79, first: true, want: fewHands},
+		{pending: 80, first: false, want: fewHands},
+		{pending: 80, first: true, want: allHands},
+	} {
+		t.Run(strconv.Itoa(tc.pending)+" of 100, first "+strconv.FormatBool(tc.first), func(t *testing.T) {
+			a, after := fakeAsides()
+			a.polled(tc.pending, 100)
+			a.goesOn()
+			takeAll(a)
+			a.take("reply", tc.first)
+			if got := fewHands + takeAll(a); got != tc.want {
+				t.Errorf("%d hands, want %d", got, tc.want)
+			}
+			after(pressedFor)
+			a.goesOn()
+			a.busy = 0
+			if got := takeAll(a); got != fewHands {
+				t.Errorf("%d hands when it is over, want %d", got, fewHands)
+			}
+		})
+	}
+}
