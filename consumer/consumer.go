@@ -16,6 +16,7 @@
 //	shelve.go   which shelf an event waits on: asleep, scheduled or parked
 //	settle.go   acknowledging, sleeping, moving and burying, after the record
 //	bury.go     laying an event among the dead letters, once; unbury.go takes it from there
+//	tail.go     why the newest message of a queue is acknowledged late
 //	moves.go    what happens while a stream takes nothing
 //	lanes.go    bringing parked events back when their endpoint is well
 //	ramp.go     how many at a time; release.go takes them from their lane
@@ -206,6 +207,7 @@ type Consumer struct {
 	held     *held
 	asides   *asides
 	parking  *parking
+	tails    map[string]*tail // by stream
 	sleep    *sleepBudget
 	lanes    *lanes
 	moves    *moves
@@ -234,6 +236,7 @@ func New(o Options) (*Consumer, error) {
 		held:    newHeld(o.SlowCalls),
 		asides:  newAsides(o.AckWait),
 		parking: newParking(),
+		tails:   map[string]*tail{StreamQueue: {}, StreamLater: {}},
 		sleep:   newSleepBudget(o.MaxAckPending / 2),
 		moves:   newMoves(),
 		ready:   make(chan struct{}),
@@ -279,7 +282,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	loops.Go(func() { c.fetch(ctx, work, due) })
 	loops.Go(func() { c.lanes.run(ctx) })
 	loops.Go(func() { c.sweep(ctx) })
-	loops.Go(func() { c.makeRoom(ctx) })
+	loops.Go(func() { c.makeRoom(ctx, work) })
 	loops.Go(func() { c.bringBack(ctx) })
 	loops.Go(func() { c.watch(ctx, queue, due) })
 
@@ -292,6 +295,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	loops.Wait()
 	c.drain(stopWork)
+	c.letGo(work, time.Now())
+	c.working.Wait()
 	stopWork(errStopped)
 	beat.Wait()
 	return nil

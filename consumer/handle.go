@@ -22,6 +22,7 @@ func (c *Consumer) handle(ctx context.Context, raw jetstream.Msg, h *hand) {
 		c.log.Error().Err(err).Str("subject", raw.Subject()).Msg("not a JetStream message")
 		return
 	}
+	c.newer(ctx, m)
 	w, ep, fault := c.read(m)
 	if v, no := c.refused(m, w, ep, fault); no {
 		c.setAside(ctx, m, w, v)

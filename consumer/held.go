@@ -114,9 +114,9 @@ func (h *held) all() []jetstream.Msg {
 	return msgs
 }
 
-// makeRoom sees to it that slow requests keep no slot for longer than they must,
-// until ctx ends.
-func (c *Consumer) makeRoom(ctx context.Context) {
+// makeRoom sees to it that slow requests keep no slot and the last message of a
+// queue is not kept for longer than they must, until ctx ends.
+func (c *Consumer) makeRoom(ctx, work context.Context) {
 	tick := time.NewTicker(handTick)
 	defer tick.Stop()
 	for {
@@ -125,6 +125,7 @@ func (c *Consumer) makeRoom(ctx context.Context) {
 			return
 		case <-tick.C:
 			c.held.yield(time.Now())
+			c.letGo(work, time.Now().Add(-tailFor))
 		}
 	}
 }

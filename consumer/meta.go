@@ -53,6 +53,8 @@ type message struct {
 	meta
 	*hand
 	delivered uint64 // for people only: it restarts on every copy and can go backwards
+	stream    string // where it is stored
+	seq       uint64 // as what
 }
 
 // newMessage reads relay's own headers from a delivery, if the message is on
@@ -62,7 +64,7 @@ func newMessage(m jetstream.Msg, h *hand) (message, error) {
 	if err != nil {
 		return message{}, err
 	}
-	msg := message{Msg: m, hand: h, delivered: stored.NumDelivered}
+	msg := message{Msg: m, hand: h, delivered: stored.NumDelivered, stream: stored.Stream, seq: stored.Sequence.Stream}
 	msg.meta = readMeta(m.Subject(), m.Headers())
 	msg.again = msg.copied || stored.NumDelivered > 1
 	if msg.key.Seq == 0 {

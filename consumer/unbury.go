@@ -27,6 +27,9 @@ func (c *Consumer) end(ctx context.Context, m message, w relay.Webhook, v relay.
 			return err
 		}
 	}
+	if v.Action == relay.Delivered && c.tails[m.stream].keep(m) {
+		return nil
+	}
 	return c.ack(ctx, m)
 }
 
