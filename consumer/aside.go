@@ -24,6 +24,8 @@ const (
 	// allHands is how many events are moved at a time at most: enough for the
 	// server to have something to do while an answer is under way.
 	allHands = 512
+	// What was put off is asked back for them every handTick, so that it does not
+	// keep out what comes for the first time, behind which healthy events may be.
 	// fewHands is how many while healthy events come. They begin in step, every
 	// moveTick, which makes one batch of them.
 	fewHands = 16
@@ -91,6 +93,7 @@ type asides struct {
 
 	mu      sync.Mutex
 	busy    int       // hands
+	asked   time.Time // when something was asked back
 	healthy time.Time // when an event came that was not refused
 	pressed time.Time // when an event was put off for the first time although it is crowded
 	crowded bool
@@ -168,10 +171,15 @@ func (a *asides) due(all bool) []putOff {
 	defer a.mu.Unlock()
 	now := a.nowFunc()
 	a.forget(now)
-	n := max(0, min(a.hands(now)-a.busy, len(a.putOff)))
-	if all {
+	hands := a.hands(now)
+	n := max(0, min(hands-a.busy, len(a.putOff)))
+	switch {
+	case all:
 		n = len(a.putOff)
+	case n == 0 || hands == allHands && now.Sub(a.asked) < handTick:
+		return nil
 	}
+	a.asked = now
 	due := a.putOff[:n:n]
 	if a.putOff = a.putOff[n:]; len(a.putOff) == 0 {
 		a.putOff = nil

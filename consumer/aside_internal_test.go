@@ -46,6 +46,11 @@ func TestWhatIsPutOffIsAskedBack(t *testing.T) {
 	if due := a.due(false); len(due) != 2 || due[0].reply != "first" || due[1].reply != "second" {
 		t.Errorf("%v are asked back, want the first two", due)
 	}
+	a.free()
+	after(handTick - time.Millisecond)
+	if due := a.due(false); len(due) != 0 {
+		t.Errorf("%v are asked back before what is new had its turn", due)
+	}
 	if due := a.due(true); len(due) != 1 || a.size() != 0 {
 		t.Errorf("%v are asked back at the end, %d are left", due, a.size())
 	}
