@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go"
-
 	"github.com/relaywebhooks/relay"
 )
 
@@ -31,13 +29,19 @@ type call struct {
 	latest   judgement // of the last of them
 }
 
-// errNotSent is the outcome of a send that made no request.
-var errNotSent = errors.New("no request was made")
+var (
+	// errNotSent is the outcome of a send that made no request.
+	errNotSent = errors.New("no request was made")
+	// errTooLong is the outcome of a send that was cut off.
+	errTooLong = errors.New("it took longer than its timeout")
+)
 
 // try is the innermost function: one attempt, judged. No panic leaves it,
 // because failsafe-go would never give the permits back.
-func (k *call) try(exec failsafe.Execution[*call]) (*call, error) {
-	a := k.shielded(exec.Context())
+func (k *call) try() (*call, error) {
+	ctx, cancel := context.WithTimeoutCause(k.ctx, k.options.timeout(k.settings)+grace, errTooLong)
+	defer cancel()
+	a := k.shielded(ctx)
 	if a.Kind == "" {
 		return k, errNotSent
 	}
@@ -54,6 +58,9 @@ func (k *call) try(exec failsafe.Execution[*call]) (*call, error) {
 	k.latest = judge(a, k.settings.SuccessCodes)
 	a.Success = k.latest.success
 	k.attempts = append(k.attempts, a)
+	if ctx.Err() != nil && k.ctx.Err() == nil {
+		return k, errTooLong
+	}
 	return k, nil
 }
 
@@ -80,6 +87,8 @@ func (k *call) again() bool {
 // lesson is what the try that ended with err teaches the circuit.
 func (k *call) lesson(err error) lesson {
 	switch {
+	case errors.Is(err, errTooLong):
+		return failing // even if it answered in the end
 	case err != nil:
 		return nothing // no request was made
 	case k.again():
@@ -116,10 +125,12 @@ func (k *call) schedule() []time.Duration {
 
 // verdict says what becomes of the webhook after its last attempt.
 func (k *call) verdict(now time.Time) relay.Verdict {
-	last, outcome := k.last(), describe(k.last())
-	switch {
-	case k.latest.success:
+	if k.latest.success {
 		return relay.Verdict{Action: relay.Delivered}
+	}
+	last := k.last()
+	outcome := describe(last)
+	switch {
 	case !k.latest.retry:
 		return relay.Verdict{Action: relay.Dead, Reason: outcome + ": " + k.latest.why}
 	case k.made() >= k.maxAttempts():

@@ -61,7 +61,8 @@ func (g *gauge) add(s State, n int64) {
 type circuit struct {
 	options  *CircuitOptions
 	breaker  circuitbreaker.CircuitBreaker[*call]
-	endpoint *endpoint // which reports the changes
+	counts   policy.Executor[*call] // the breaker's own; it keeps nothing of a call
+	endpoint *endpoint              // which reports the changes
 	gauge    *gauge
 
 	mu        sync.Mutex
@@ -94,6 +95,7 @@ func newCircuit(o *CircuitOptions, e *endpoint) *circuit {
 		b.WithDelayFunc(c.longerDelay)
 	}
 	c.breaker = b.Build()
+	c.counts = c.breaker.ToExecutor(nil).(policy.Executor[*call]) //nolint:forcetypeassert // it is one
 	return c
 }
 
@@ -145,64 +147,54 @@ func stateOf(s circuitbreaker.State) State {
 }
 
 // ToExecutor makes circuit a failsafe.Policy.
-func (c *circuit) ToExecutor(k *call) any {
-	return circuitExecutor{c, c.breaker.ToExecutor(k).(policy.Executor[*call])} //nolint:forcetypeassert // it is one
-}
-
-type circuitExecutor struct {
-	*circuit
-	counts policy.Executor[*call] // the breaker's own
-}
+func (c *circuit) ToExecutor(*call) any { return c }
 
 // Apply takes a permit, makes the attempt, and gives the permit back. The inner
 // function does not panic; see [call.try].
-func (x circuitExecutor) Apply(
+func (c *circuit) Apply(
 	inner func(failsafe.Execution[*call]) *common.PolicyResult[*call],
 ) func(failsafe.Execution[*call]) *common.PolicyResult[*call] {
 	return func(exec failsafe.Execution[*call]) *common.PolicyResult[*call] {
 		in := exec.(policy.ExecutionInternal[*call]) //nolint:forcetypeassert // failsafe-go's own policies do the same
-		era, refused := x.acquire(in)
+		era, refused := c.acquire(in)
 		if refused != nil {
 			return refused
 		}
 		result := inner(exec)
-		x.settle(in, era, result)
+		c.settle(in, era, result)
 		return result
 	}
 }
 
-func (x circuitExecutor) acquire(in policy.ExecutionInternal[*call]) (era uint64, refused *common.PolicyResult[*call]) {
-	x.mu.Lock()
-	defer x.unlock()
-	if err := x.lease(in.Context()); err != nil {
-		return x.era, refusal(err)
+func (c *circuit) acquire(in policy.ExecutionInternal[*call]) (era uint64, refused *common.PolicyResult[*call]) {
+	c.mu.Lock()
+	defer c.unlock()
+	if err := c.lease(in.Context()); err != nil {
+		return c.era, refusal(err)
 	}
-	refused = x.counts.PreExecute(in)
-	if refused == nil && x.breaker.IsHalfOpen() {
-		x.probing++
+	refused = c.counts.PreExecute(in)
+	if refused == nil && c.breaker.IsHalfOpen() {
+		c.probing++
 	}
-	return x.era, refused
+	return c.era, refused
 }
 
-func (x circuitExecutor) settle(in policy.ExecutionInternal[*call], era uint64, result *common.PolicyResult[*call]) {
-	learned := failing // no result: the timeout cut it off
-	if result.Result != nil {
-		learned = result.Result.lesson(result.Error)
-	}
-	x.mu.Lock()
-	defer x.unlock()
-	if x.era != era {
+func (c *circuit) settle(in policy.ExecutionInternal[*call], era uint64, result *common.PolicyResult[*call]) {
+	learned := result.Result.lesson(result.Error)
+	c.mu.Lock()
+	defer c.unlock()
+	if c.era != era {
 		return // the permit, if it was one, went with its era
 	}
-	halfOpen := x.breaker.IsHalfOpen()
+	halfOpen := c.breaker.IsHalfOpen()
 	if halfOpen {
-		x.probing--
+		c.probing--
 	}
 	switch {
 	case learned == alive:
-		x.counts.OnSuccess(in, result)
+		c.counts.OnSuccess(in, result)
 	case learned == failing, halfOpen:
-		x.counts.OnFailure(in, result)
+		c.counts.OnFailure(in, result)
 	}
 }
 

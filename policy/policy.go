@@ -17,7 +17,9 @@
 //     a byte of the answer.
 //   - circuit stops calling an endpoint that keeps failing, and later lets a
 //     few probes through.
-//   - timeout is the belt around send, which already bounds its own time.
+//   - timeout is the belt around send, which already bounds its own time: the
+//     deadline of the context that send gets. (failsafe-go's policy of that name
+//     would cost every call as much as all the others together.)
 //
 // For a slot or a token that is about to come free, slots and pace wait up to
 // 50 ms each, because a refusal would cost more. All other waiting is done
@@ -43,7 +45,6 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
-	"github.com/failsafe-go/failsafe-go/timeout"
 
 	"github.com/relaywebhooks/relay"
 )
@@ -123,13 +124,12 @@ func (s *Set) Do(
 	defer k.endpoint.leave(k)
 
 	_, err := failsafe.With[*call](
-		redeliver{k},
+		newRedeliver(k),
 		slotted{k},
 		pace{k},
 		s.quick,
 		k.circuit,
-		timeout.New[*call](o.timeout(ep)+grace),
-	).WithContext(ctx).GetWithExecution(k.try)
+	).WithContext(ctx).Get(k.try)
 
 	if not, ok := errors.AsType[*undelivered](err); ok {
 		return k.attempts, not.Verdict

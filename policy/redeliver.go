@@ -31,55 +31,55 @@ func (u *undelivered) Error() string { return u.Reason }
 
 // redeliver is a policy of one call. Where a retry policy would sleep and try
 // again, it answers [undelivered]: try again later, or never.
-type redeliver struct{ call *call }
-
-// ToExecutor makes redeliver a failsafe.Policy.
-func (r redeliver) ToExecutor(*call) any {
-	x := &redeliverExecutor{call: r.call}
-	x.Executor = x
-	return x
-}
-
-type redeliverExecutor struct {
+type redeliver struct {
 	policy.BaseExecutor[*call]
 	call    *call
 	verdict relay.Verdict
 }
 
-var _ policy.Executor[*call] = &redeliverExecutor{}
+var _ policy.Executor[*call] = &redeliver{}
+
+func newRedeliver(k *call) *redeliver {
+	r := &redeliver{call: k}
+	r.Executor = r
+	return r
+}
+
+// ToExecutor makes redeliver a failsafe.Policy.
+func (r *redeliver) ToExecutor(*call) any { return r }
 
 // PreExecute refuses the call while its endpoint rests, before it takes a slot.
-func (x *redeliverExecutor) PreExecute(policy.ExecutionInternal[*call]) *common.PolicyResult[*call] {
+func (r *redeliver) PreExecute(policy.ExecutionInternal[*call]) *common.PolicyResult[*call] {
 	now := time.Now()
-	rest, why := x.call.endpoint.rest(now)
+	rest, why := r.call.endpoint.rest(now)
 	if rest <= 0 {
 		return nil
 	}
 	if why == CircuitOpen {
 		return refusal(&undelivered{parked(rest)})
 	}
-	after := x.call.endpoint.turn(now, rest, 0)
+	after := r.call.endpoint.turn(now, rest, 0)
 	return refusal(&undelivered{throttled(rest, after)})
 }
 
 // IsFailure judges the call as a whole. The attempts that were made decide, not
 // err: failsafe-go puts an error in the place of an answer when the context
 // ended in between.
-func (x *redeliverExecutor) IsFailure(_ *call, err error) bool {
-	if len(x.call.attempts) > 0 {
-		x.verdict = x.call.verdict(time.Now())
+func (r *redeliver) IsFailure(_ *call, err error) bool {
+	if len(r.call.attempts) > 0 {
+		r.verdict = r.call.verdict(time.Now())
 	} else {
-		x.verdict = x.call.refused(err)
+		r.verdict = r.call.refused(err)
 	}
-	return x.verdict.Action != relay.Delivered
+	return r.verdict.Action != relay.Delivered
 }
 
 // OnFailure puts the verdict in the place of the inner error.
-func (x *redeliverExecutor) OnFailure(
+func (r *redeliver) OnFailure(
 	_ policy.ExecutionInternal[*call], result *common.PolicyResult[*call],
 ) *common.PolicyResult[*call] {
 	result = result.WithDone(true, false)
-	result.Error = &undelivered{x.verdict}
+	result.Error = &undelivered{r.verdict}
 	return result
 }
 
