@@ -6,6 +6,7 @@
 //	setup.go    creating and comparing them
 //	open.go     finding them when relay starts
 //	fetch.go    pulling messages, no more than there is room for
+//	crew.go     the goroutines that see messages through
 //	held.go     what is in hand: keeping it alive, and slow requests from filling the slots
 //	aside.go    setting the events of a sick endpoint aside, before they are claimed
 //	pull.go     one pull, and what tells a message from an answer of the server
@@ -27,7 +28,7 @@
 //	lane_bury.go    giving up what is parked
 //	pauses.go   agreeing with other processes on who is not called; pauses_sync.go carries it
 //	stats.go    how things stand, looked at every second; stall.go and missing.go help
-//	events.go   telling the world, over NATS and in the log
+//	events.go   telling the world, over NATS and in the log; event.go is the JSON of it
 //
 // It meets the audit log, the policies, the sender and the registry of
 // endpoints through the small interfaces below.
@@ -216,6 +217,7 @@ type Consumer struct {
 	working  sync.WaitGroup
 	stats    atomic.Pointer[Stats]
 	ready    chan struct{}
+	texts    sync.Pool // of *[]byte, for events
 }
 
 // New makes a consumer and starts nothing. The error names every option that

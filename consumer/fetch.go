@@ -14,30 +14,41 @@ const (
 	// would wait for its AckWait. So stopping waits for the pulls to end, and a
 	// pull that a restarted server has forgotten is over within twice the time.
 	pullWait = time.Second
+	// A pull for a few messages costs as much as one for many, so a busy worker
+	// gathers slots for this long.
+	gather = 3 * time.Millisecond
 	// After a failed pull, or while Postgres is out of reach.
 	fetchPause = 500 * time.Millisecond
 )
 
 // fetch pulls from one durable consumer until ctx ends: never more than there
 // are free slots, because a message ages from the moment it is delivered to
-// this process, and what is held is what a crash would delay. Each message is
-// handled in a goroutine of its own, on the context work.
+// this process, and what is held is what a crash would delay. No message waits
+// for another; all are handled on the context work.
 func (c *Consumer) fetch(ctx, work context.Context, from jetstream.Consumer) {
-	room := newSlots(c.Slots)
-	stop := context.AfterFunc(ctx, room.close)
+	q := &queue{from: from, room: newSlots(c.Slots), crew: newCrew(&c.working, ctx.Done(), c.Slots/4)}
+	stop := context.AfterFunc(ctx, q.room.close)
 	defer stop()
 	for {
-		n, ok := room.take()
+		n, ok := q.room.take()
 		if !ok {
 			return
 		}
 		if !c.mayFetch(ctx) {
-			room.giveBack(n)
+			q.room.giveBack(n)
 			pause(ctx, fetchPause)
 			continue
 		}
-		c.working.Go(func() { c.receive(ctx, work, from, room, n) })
+		c.working.Go(func() { c.receive(ctx, work, q, n) })
 	}
+}
+
+// queue is one durable consumer, the room for what comes from it, and who sees to
+// that.
+type queue struct {
+	from jetstream.Consumer
+	room *slots
+	crew *crew
 }
 
 // mayFetch reports whether the audit log can take a record. It says so when that
@@ -53,20 +64,20 @@ func (c *Consumer) mayFetch(ctx context.Context) bool {
 	return err == nil
 }
 
-// receive pulls up to n messages, starts a handler for each, and gives back the
-// slots that it did not need. What arrives after ctx has ended goes straight
-// back to the queue, for another process.
-func (c *Consumer) receive(ctx, work context.Context, from jetstream.Consumer, room *slots, n int) {
-	err := c.pull(from.CachedInfo(), n, func(m jetstream.Msg) {
+// receive pulls up to n messages, has each handled, and gives back the slots
+// that it did not need. What arrives after ctx has ended goes straight back to
+// the queue, for another process.
+func (c *Consumer) receive(ctx, work context.Context, q *queue, n int) {
+	err := c.pull(q.from.CachedInfo(), n, func(m jetstream.Msg) {
 		if ctx.Err() != nil {
 			_ = m.Nak() // if it is lost, AckWait brings the message back
 			return
 		}
 		n--
-		room.fill()
-		h := c.held.add(m, room)
+		q.room.fill()
+		h := c.held.add(m, q.room)
 		c.inFlight.Add(1)
-		c.working.Go(func() {
+		q.crew.do(func() {
 			defer h.release()
 			defer c.inFlight.Add(-1)
 			defer c.held.remove(m)
@@ -78,7 +89,7 @@ func (c *Consumer) receive(ctx, work context.Context, from jetstream.Consumer, r
 		c.log.Warn().Err(err).Msg("pull ended early")
 		pause(ctx, fetchPause) // before the next one, which may end as soon: nobody may be there to answer
 	}
-	room.giveBack(n)
+	q.room.giveBack(n)
 }
 
 // slots counts the webhooks that may be worked on at once. A slot is free,
@@ -101,14 +112,19 @@ func newSlots(n int) *slots {
 
 // take waits until a pull is worth its while and returns how many messages to
 // ask for: all that are free, as soon as the pulls under way have room for
-// less than a quarter. So a busy worker asks at once for every slot that it
-// frees, and a quiet one does not pile up pulls for a single message each. It
-// reports false when closed.
+// less than a quarter. So a quiet worker does not pile up pulls for a single
+// message each; and neither does a busy one, which gathers what comes free
+// within a moment. It reports false when closed.
 func (s *slots) take() (int, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.closed && (s.idle == 0 || s.asked > s.all/4) {
 		s.changed.Wait()
+	}
+	if s.idle < s.all/8 {
+		s.mu.Unlock()
+		time.Sleep(gather)
+		s.mu.Lock()
 	}
 	n := s.idle
 	s.idle, s.asked = 0, s.asked+n

@@ -124,8 +124,11 @@ func (c *Consumer) send(ctx context.Context, ep relay.Endpoint, w relay.Webhook,
 	if time.Until(claim.Until) < min(cmp.Or(ep.Timeout, c.Timeout), claim.Lease*2/3) {
 		return relay.Attempt{} // no request was made
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, claim.Until, errClaimOver)
-	defer cancel()
+	if end, bounded := ctx.Deadline(); !bounded || end.After(claim.Until) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, claim.Until, errClaimOver)
+		defer cancel()
+	}
 	a := c.Sender.Send(ctx, ep, w)
 	a.ID, a.Number, a.Generation = claim.ID, claim.Made+1, w.Generation
 	c.At(AfterSend)
