@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -16,44 +15,24 @@ import (
 // log, and an event that nobody heard is gone.
 const SubjectEvents = "relay.events."
 
-// event is the JSON of one message on [SubjectEvents].
-type event struct {
-	Event      string    `json:"event"`
-	At         time.Time `json:"at"`
-	Key        string    `json:"key,omitempty"`
-	WebhookID  string    `json:"webhook_id,omitempty"`
-	Tenant     string    `json:"tenant,omitempty"`
-	EventType  string    `json:"event_type,omitempty"`
-	Endpoint   string    `json:"endpoint"` // its key
-	Name       string    `json:"endpoint_name,omitempty"`
-	URL        string    `json:"url,omitempty"` // without its query
-	Generation int       `json:"generation,omitempty"`
-	Attempt    int       `json:"attempt,omitempty"`
-	Status     int       `json:"status,omitempty"`
-	Class      string    `json:"error_class,omitempty"`
-	TookMS     float64   `json:"took_ms,omitempty"`
-	Reason     string    `json:"reason,omitempty"`
-	Place      string    `json:"place,omitempty"`
-	AfterMS    int64     `json:"after_ms,omitempty"`
-}
-
 // tell makes the log line, the events and the metrics of one webhook from the
 // same attempts and verdict.
 func (c *Consumer) tell(w relay.Webhook, attempts []relay.Attempt, v relay.Verdict) {
+	about := aboutWebhook(w)
 	for _, a := range attempts {
 		c.log.Debug().Str("webhook_id", w.ID).Str("url", bare(w.URL)).Int("attempt", a.Number).
 			Str("kind", string(a.Kind)).Int("status", a.Status).Str("class", a.Class).Str("error", a.Err).
 			Dur("took_ms", a.Took).Msg("attempt")
-		c.publish(w, event{
-			Event: "attempt", Attempt: a.Number, Status: a.Status, Class: a.Class,
-			TookMS: float64(a.Took) / float64(time.Millisecond), Reason: a.Err,
-		})
+		e := about
+		e.Event, e.Attempt, e.Status, e.Class, e.Reason = "attempt", a.Number, a.Status, a.Class, a.Err
+		e.TookMS = float64(a.Took) / float64(time.Millisecond)
+		c.emit(e)
 	}
 	level := zerolog.InfoLevel
 	if v.Action.Buried() {
 		level = zerolog.WarnLevel
 	}
-	line := c.log.WithLevel(level).Str("webhook_id", w.ID).Str("key", w.Key.String()).Str("url", bare(w.URL)).
+	line := c.log.WithLevel(level).Str("webhook_id", w.ID).Str("key", about.Key).Str("url", about.URL).
 		Str("endpoint", w.EndpointKey).Int("attempts", len(attempts)).Str("place", string(v.Place))
 	if v.After > 0 {
 		line = line.Dur("after_ms", v.After)
@@ -62,27 +41,31 @@ func (c *Consumer) tell(w relay.Webhook, attempts []relay.Attempt, v relay.Verdi
 		line = line.Str("reason", v.Reason)
 	}
 	line.Msg(v.Action.String())
-	c.publish(w, event{Event: v.Action.String(), Reason: v.Reason, Place: string(v.Place), AfterMS: v.After.Milliseconds()})
+	about.Event, about.Reason, about.Place, about.AfterMS = v.Action.String(), v.Reason, string(v.Place), v.After.Milliseconds()
+	c.emit(about)
 	c.Observe(w, attempts, v)
 }
 
-// publish tells one event, without waiting. It fails only while NATS is away
-// for long, and then nobody listens.
-func (c *Consumer) publish(w relay.Webhook, e event) {
-	e.At = time.Now().UTC()
-	e.Key, e.WebhookID, e.Tenant, e.EventType = w.Key.String(), w.ID, w.Tenant, w.EventType
-	e.Endpoint, e.Name, e.URL, e.Generation = w.EndpointKey, w.EndpointName, bare(w.URL), w.Generation
-	c.emit(e)
+// aboutWebhook is what all events of a webhook have in common.
+func aboutWebhook(w relay.Webhook) event {
+	return event{
+		At: time.Now().UTC(), Key: w.Key.String(), WebhookID: w.ID, Tenant: w.Tenant, EventType: w.EventType,
+		Endpoint: w.EndpointKey, Name: w.EndpointName, URL: bare(w.URL), Generation: w.Generation,
+	}
 }
 
+// emit publishes one event, without waiting. It fails only while NATS is away
+// for long, and then nobody listens.
 func (c *Consumer) emit(e event) {
-	data, err := json.Marshal(e)
-	if err == nil {
-		err = c.Conn.Publish(SubjectEvents+e.Event+"."+e.Endpoint, data)
+	text, ok := c.texts.Get().(*[]byte)
+	if !ok {
+		text = new([]byte)
 	}
-	if err != nil {
+	*text = e.appendJSON((*text)[:0])
+	if err := c.Conn.Publish(SubjectEvents+e.Event+"."+e.Endpoint, *text); err != nil {
 		c.log.Debug().Err(err).Str("event", e.Event).Msg("event not published")
 	}
+	c.texts.Put(text) // Publish has copied it
 }
 
 // CircuitChanged publishes the change of an endpoint's circuit. It does not
