@@ -142,16 +142,18 @@ func checkName(host string) error {
 // is. Whatever this escapes in the host, [url.Parse] or checkName refuses.
 func escape(raw string) string {
 	var b strings.Builder
-	b.Grow(len(raw))
-	inQuery := false
+	inQuery, copied := false, 0
 	for i := range len(raw) {
 		c := raw[i]
 		inQuery = inQuery || c == '?'
-		if c < 0x80 && (inQuery || strings.IndexByte("\"<>\\^`{|}", c) < 0) {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
+		if c >= 0x80 || !inQuery && strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
+			fmt.Fprintf(&b, "%s%%%02X", raw[copied:i], c)
+			copied = i + 1
 		}
 	}
+	if copied == 0 {
+		return raw // as nearly always
+	}
+	b.WriteString(raw[copied:])
 	return b.String()
 }

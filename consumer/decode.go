@@ -56,7 +56,7 @@ func decode(m meta, header nats.Header, body []byte, expiresAfter time.Duration)
 		Method: defaultMethod, ContentType: defaultMediaType,
 	}}
 	h := canonical(header)
-	if size := headerBytes(producersOwn(header)); size > relay.MaxMessageHeader {
+	if size := producersBytes(header); size > relay.MaxMessageHeader {
 		r.fault("message headers", "%d bytes, more than %d", size, relay.MaxMessageHeader)
 	}
 	if len(h[headerURL]) > 0 || len(h[headerEndpoint]) > 0 {

@@ -3,6 +3,7 @@ package consumer
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 
 	"github.com/nats-io/nats.go"
 
@@ -29,7 +30,11 @@ func canonical(h nats.Header) textproto.MIMEHeader {
 	out := make(textproto.MIMEHeader, len(h))
 	for _, name := range sortedKeys(h) {
 		key := canonicalName(name)
-		out[key] = append(out[key], h[name]...)
+		if before, again := out[key]; again {
+			out[key] = slices.Concat(before, h[name])
+		} else {
+			out[key] = h[name]
+		}
 	}
 	return out
 }
@@ -52,25 +57,32 @@ func canonicalName(name string) string {
 	return string(out)
 }
 
-// producersOwn leaves out what JetStream or relay may have added to a copy: an
+// producersBytes leaves out what JetStream or relay may have added to a copy: an
 // event that was accepted must not grow beyond the limit while it waits.
-func producersOwn(h nats.Header) nats.Header {
-	own := make(nats.Header, len(h))
+func producersBytes(h nats.Header) int {
+	size := 0
 	for name, values := range h {
 		canonical := http.CanonicalHeaderKey(name)
 		if canonical != headerID && !ofServers(canonical) {
-			own[name] = values
+			size += fieldBytes(name, values)
 		}
 	}
-	return own
+	return size
 }
 
 func headerBytes(h nats.Header) int {
 	size := 0
 	for name, values := range h {
-		for _, v := range values {
-			size += len(name) + len(v) + len(": \r\n")
-		}
+		size += fieldBytes(name, values)
+	}
+	return size
+}
+
+// fieldBytes is what one header takes on the wire.
+func fieldBytes(name string, values []string) int {
+	size := 0
+	for _, v := range values {
+		size += len(name) + len(v) + len(": \r\n")
 	}
 	return size
 }

@@ -160,7 +160,7 @@ func letter(m message, w relay.Webhook, claim relay.Claim, v relay.Verdict) *nat
 // that has more than relay accepts do not all fit.
 func fitting(h nats.Header) nats.Header {
 	const room = 48 << 10
-	size := func(name string) int { return headerBytes(nats.Header{name: h[name]}) }
+	size := func(name string) int { return fieldBytes(name, h[name]) }
 	names := sortedKeys(h)
 	slices.SortStableFunc(names, func(a, b string) int { return size(a) - size(b) })
 	kept, total := nats.Header{}, 0
