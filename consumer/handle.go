@@ -39,7 +39,7 @@ func (c *Consumer) handle(ctx context.Context, raw jetstream.Msg, h *hand) {
 		c.settle(ctx, m, w, claim, c.shelve(m, w, claim.Verdict))
 		return
 	}
-	attempts, verdict, err := c.attempt(ctx, m, ep, w, &claim, fault)
+	attempts, verdict, err := c.attempt(ctx, m, &ep, &w, &claim, fault)
 	if err != nil {
 		c.left(w, "claim again", err)
 		return
@@ -84,7 +84,7 @@ func (c *Consumer) read(m message) (w relay.Webhook, ep relay.Endpoint, fault er
 // to make one. It answers the attempts made and the verdict on the webhook. An
 // error means that the claim was lost between the attempts of a quick retry.
 func (c *Consumer) attempt(
-	ctx context.Context, m message, ep relay.Endpoint, w relay.Webhook, claim *relay.Claim, fault error,
+	ctx context.Context, m message, ep *relay.Endpoint, w *relay.Webhook, claim *relay.Claim, fault error,
 ) ([]relay.Attempt, relay.Verdict, error) {
 	now := time.Now()
 	switch {
@@ -102,14 +102,15 @@ func (c *Consumer) attempt(
 	}
 	var last *relay.Attempt
 	var lost error
-	attempts, verdict := c.Policy.Do(ctx, ep, w, *claim, func(ctx context.Context) relay.Attempt {
+	h := m.hand
+	attempts, verdict := c.Policy.Do(ctx, *ep, *w, *claim, func(ctx context.Context) relay.Attempt {
 		if last != nil {
-			if lost = c.claimAgain(ctx, w, claim, *last); lost != nil {
+			if lost = c.claimAgain(ctx, *w, claim, *last); lost != nil {
 				return relay.Attempt{} // no claim, no request
 			}
 		}
-		defer m.sends()()
-		last = new(c.send(ctx, ep, w, *claim))
+		defer h.sends()()
+		last = new(c.send(ctx, ep, w, claim))
 		return *last
 	})
 	return identified(attempts, *claim), verdict, lost
@@ -119,8 +120,8 @@ func (c *Consumer) attempt(
 // process that was paused for too long must not send what another may have
 // claimed meanwhile. Nor does it begin what would be cut off by the claim's end:
 // the endpoint might have answered.
-func (c *Consumer) send(ctx context.Context, ep relay.Endpoint, w relay.Webhook, claim relay.Claim) relay.Attempt {
-	ep = c.current(ep)
+func (c *Consumer) send(ctx context.Context, known *relay.Endpoint, w *relay.Webhook, claim *relay.Claim) relay.Attempt {
+	ep := c.current(*known)
 	if time.Until(claim.Until) < min(cmp.Or(ep.Timeout, c.Timeout), claim.Lease*2/3) {
 		return relay.Attempt{} // no request was made
 	}
@@ -129,7 +130,7 @@ func (c *Consumer) send(ctx context.Context, ep relay.Endpoint, w relay.Webhook,
 		ctx, cancel = context.WithDeadlineCause(ctx, claim.Until, errClaimOver)
 		defer cancel()
 	}
-	a := c.Sender.Send(ctx, ep, w)
+	a := c.Sender.Send(ctx, ep, *w)
 	a.ID, a.Number, a.Generation = claim.ID, claim.Made+1, w.Generation
 	c.At(AfterSend)
 	return a

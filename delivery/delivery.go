@@ -87,15 +87,13 @@ func (s *Sender) Send(ctx context.Context, ep relay.Endpoint, w relay.Webhook) (
 		}
 		a.Took = time.Since(a.Started)
 	}()
-	timeout := cmp.Or(ep.Timeout, s.options.Timeout)
-	expired := &failure{class: classTimeout, text: "within " + timeout.String()}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, expired)
+	x := &exchange{timeout: cmp.Or(ep.Timeout, s.options.Timeout)}
+	ctx, cancel := context.WithTimeoutCause(ctx, x.timeout, &x.expired)
 	defer cancel()
 
-	x := &exchange{expired: expired}
-	req, err := s.request(x.watch(ctx), ep, w, a.Started)
+	req, err := s.request(x.watch(ctx), &ep, &w, a.Started)
 	if err == nil {
-		err = x.do(s.transportFor(ep, req), req, &a)
+		err = x.do(s.transportFor(&ep, req), req, &a)
 	}
 	if err != nil {
 		x.blame(ctx, err, &a)
@@ -103,7 +101,7 @@ func (s *Sender) Send(ctx context.Context, ep relay.Endpoint, w relay.Webhook) (
 	return a
 }
 
-func (s *Sender) transportFor(ep relay.Endpoint, req *http.Request) transport {
+func (s *Sender) transportFor(ep *relay.Endpoint, req *http.Request) transport {
 	if ep.HTTP2 && req.URL.Scheme == "https" {
 		return s.http2
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
+	"time"
 
 	"github.com/relaywebhooks/relay"
 )
@@ -20,7 +21,8 @@ const maxDrain = 64 << 10
 
 // exchange watches one request and its answer.
 type exchange struct {
-	expired *failure // the cause of our own deadline
+	timeout time.Duration
+	expired failure // the cause of our own deadline
 
 	connected atomic.Bool
 	reused    atomic.Bool // the connection has served another exchange before

@@ -75,7 +75,7 @@ func (x *exchange) explain(ctx context.Context, err error) *failure {
 // wish.
 func (x *exchange) ended(ctx context.Context) *failure {
 	cause := context.Cause(ctx)
-	if f, ok := errors.AsType[*failure](cause); !ok || f != x.expired {
+	if f, ok := errors.AsType[*failure](cause); !ok || f != &x.expired {
 		return &failure{class: classCanceled, text: clean("given up by relay: " + cause.Error())}
 	}
 	what := "no connection "
@@ -85,7 +85,7 @@ func (x *exchange) ended(ctx context.Context) *failure {
 	case x.connected.Load():
 		what = "no answer "
 	}
-	return &failure{class: classTimeout, text: what + x.expired.text}
+	return &failure{class: classTimeout, text: what + "within " + x.timeout.String()}
 }
 
 func isTimeout(err error) bool {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 
 // request makes the request. Everything in it was checked when the webhook was
 // decoded, and is checked again here: this is the last door.
-func (s *Sender) request(ctx context.Context, ep relay.Endpoint, w relay.Webhook, at time.Time) (*http.Request, error) {
+func (s *Sender) request(ctx context.Context, ep *relay.Endpoint, w *relay.Webhook, at time.Time) (*http.Request, error) {
 	target, err := s.target(cmp.Or(w.URL, ep.URL))
 	if err != nil {
 		return nil, err
@@ -25,11 +26,11 @@ func (s *Sender) request(ctx context.Context, ep relay.Endpoint, w relay.Webhook
 	if err := checkMethod(method); err != nil {
 		return nil, err
 	}
-	header, err := s.header(ep, w)
+	h, err := s.header(ep, w)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.sign(header, ep, w, at); err != nil {
+	if err := s.sign(h, ep, w, at); err != nil {
 		return nil, err
 	}
 	req := &http.Request{
@@ -38,7 +39,7 @@ func (s *Sender) request(ctx context.Context, ep relay.Endpoint, w relay.Webhook
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,
-		Header:        header,
+		Header:        h.Header,
 		Host:          target.Host,
 		ContentLength: int64(len(w.Body)),
 	}
@@ -62,18 +63,41 @@ func (s *Sender) target(raw string) (*url.URL, error) {
 }
 
 func checkMethod(method string) error {
+	if method == http.MethodPost {
+		return nil
+	}
 	if method == http.MethodConnect || method == http.MethodTrace || relay.CheckRequestHeader(method, "") != nil {
 		return &failure{class: classRequest, text: "a method that cannot be sent"}
 	}
 	return nil
 }
 
+// header is that of a request. The values that relay sets share one array; none
+// of them is ever appended to.
+type header struct {
+	http.Header
+	values []string
+}
+
+// ownHeaders is how many relay sets itself, but for a long trace.
+const ownHeaders = 8
+
+// set gives a header, in its canonical form or as it is to be written, its only
+// value.
+func (h *header) set(name, value string) {
+	h.values = append(h.values, value)
+	h.Header[name] = slices.Clip(h.values[len(h.values)-1:])
+}
+
 // header collects the headers. The endpoint's come after the webhook's, so
 // that no producer can change what an operator has set, and relay's own last.
-func (s *Sender) header(ep relay.Endpoint, w relay.Webhook) (http.Header, error) {
-	h := make(http.Header, len(w.Header)+len(ep.Header)+8)
+func (s *Sender) header(ep *relay.Endpoint, w *relay.Webhook) (*header, error) {
+	h := &header{
+		Header: make(http.Header, len(w.Header)+len(ep.Header)+ownHeaders),
+		values: make([]string, 0, ownHeaders),
+	}
 	for _, extra := range []http.Header{w.Header, ep.Header} {
-		if err := add(h, extra); err != nil {
+		if err := add(h.Header, extra); err != nil {
 			return nil, err
 		}
 	}
@@ -85,15 +109,15 @@ func (s *Sender) header(ep relay.Endpoint, w relay.Webhook) (http.Header, error)
 		if err := checkValue("content type", contentType); err != nil {
 			return nil, refuse(err)
 		}
-		h["Content-Type"] = []string{contentType}
+		h.set("Content-Type", contentType)
 	}
 	for _, name := range []string{"Traceparent", "Tracestate", "Baggage"} {
 		if v := w.Trace.Get(name); v != "" && checkValue("trace", v) == nil {
-			h[name] = []string{v}
+			h.set(name, v)
 		}
 	}
-	h["User-Agent"] = []string{s.options.UserAgent}
-	h["Accept-Encoding"] = []string{"identity"}
+	h.set("User-Agent", s.options.UserAgent)
+	h.set("Accept-Encoding", "identity")
 	return h, nil
 }
 
@@ -112,12 +136,12 @@ func add(h, extra http.Header) error {
 
 // sign adds the three headers of Standard Webhooks, in lower case, as the
 // specification writes them.
-func (s *Sender) sign(h http.Header, ep relay.Endpoint, w relay.Webhook, at time.Time) error {
+func (s *Sender) sign(h *header, ep *relay.Endpoint, w *relay.Webhook, at time.Time) error {
 	if w.ID == "" || checkValue("webhook id", w.ID) != nil {
 		return &failure{class: classRequest, text: "the webhook id is empty or cannot be sent"}
 	}
-	h[signature.HeaderID] = []string{w.ID}
-	h[signature.HeaderTimestamp] = []string{strconv.FormatInt(at.Unix(), 10)}
+	h.set(signature.HeaderID, w.ID)
+	h.set(signature.HeaderTimestamp, strconv.FormatInt(at.Unix(), 10))
 	signer := s.signer
 	if len(ep.Secrets) > 0 {
 		var err error
@@ -132,7 +156,7 @@ func (s *Sender) sign(h http.Header, ep relay.Endpoint, w relay.Webhook, at time
 	if err != nil {
 		return refuse(err)
 	}
-	h[signature.HeaderSignature] = []string{list}
+	h.set(signature.HeaderSignature, list)
 	return nil
 }
 
