@@ -119,7 +119,7 @@ func (a *app) Run(ctx context.Context) error {
 
 	var upkeep sync.WaitGroup
 	var failed atomic.Pointer[error]
-	for _, run := range []func(context.Context) error{a.record.Run, a.policies.Run, a.own.Run, a.runAdmin} {
+	for _, run := range []func(context.Context) error{a.record.Run, a.policies.Run, a.own.Run, a.runAdmin, collectLess} {
 		upkeep.Go(func() {
 			if err := run(after); err != nil {
 				failed.CompareAndSwap(nil, &err)

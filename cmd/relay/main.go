@@ -6,6 +6,7 @@
 //	config.go    every setting and its default; layers.go, decode.go and check.go read them
 //	app.go       relay run and relay dev: what is started, and how it stops
 //	wire.go      how settings become the options of relay's packages
+//	collect.go   how often garbage is collected
 //	explain.go   and the other commands, one file each
 package main
 
