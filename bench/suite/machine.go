@@ -109,8 +109,13 @@ func (m *machine) databaseURL(name string) string {
 	return strings.Replace(m.postgres.URL(), "/relay?", "/"+name+"?", 1)
 }
 
+// sql runs statements on the server's own database.
 func (m *machine) sql(ctx context.Context, statements ...string) error {
-	conn, err := pgx.Connect(ctx, m.postgres.URL())
+	return sqlOn(ctx, m.postgres.URL(), statements...)
+}
+
+func sqlOn(ctx context.Context, url string, statements ...string) error {
+	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return err
 	}

@@ -79,6 +79,11 @@ func (m *machine) start(ctx context.Context, o options) (*target, error) {
 			return nil, fmt.Errorf("relay migrate: %w", err)
 		}
 	}
+	if o.database != "" { // its streams are new each time
+		if err := sqlOn(ctx, t.url, "DELETE FROM relay.stream"); err != nil {
+			return nil, err
+		}
+	}
 	_, err = t.launch(ctx)
 	return t, err
 }
