@@ -22,10 +22,10 @@ import (
 // nothing better to do then, or they are stuck behind what must be moved.
 const (
 	// allHands is how many events are moved at a time at most: enough for the
-	// server to have something to do while an answer is under way.
+	// server to have something to do while an answer is under way. What was put
+	// off is asked back for them only every handTick, so that it does not keep out
+	// what comes for the first time, behind which healthy events may be.
 	allHands = 512
-	// What was put off is asked back for them every handTick, so that it does not
-	// keep out what comes for the first time, behind which healthy events may be.
 	// fewHands is how many while healthy events come. They begin in step, every
 	// moveTick, which makes one batch of them.
 	fewHands = 16

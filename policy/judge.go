@@ -36,7 +36,8 @@ type judgement struct {
 //	any other 4xx                    dead     alive
 //	1xx, 3xx, other 5xx, ≥ 600       retry    failing
 //	dns, connect, timeout, tls,
-//	reset, protocol, unknown class   retry    failing
+//	reset, protocol, proxy,
+//	unknown class                    retry    failing
 //	panic, unrecorded                retry    nothing
 //	blocked, request                 dead     nothing
 //
