@@ -111,9 +111,13 @@ func isReset(err error) bool {
 	return false
 }
 
-// closings are errors of the same meaning that net/http does not export; the
-// last two are how HTTP/2 says that a request was not processed.
-var closings = []string{"server closed idle connection", "http2: client conn", "GOAWAY", "REFUSED_STREAM"}
+// closings are errors of the same meaning that net/http does not export. With
+// "cannot rewind" it says that it would have sent the request again, which relay
+// does not let it do. The last two are how HTTP/2 says that a request was not
+// processed.
+var closings = []string{
+	"server closed idle connection", "http2: client conn", "cannot rewind body after connection loss", "GOAWAY", "REFUSED_STREAM",
+}
 
 // protocolTexts are the ways in which an answer is no HTTP, found in the texts
 // of net/http.
