@@ -114,8 +114,8 @@ type Options struct {
 	// AckWait.
 	Timeout time.Duration
 	// MaxAckPending must be the one the durable consumers were made with.
-	// Half of it is the budget for sleeping messages; the rest is for those that
-	// are being set aside. Defaults to 50,000.
+	// Up to half of it may sleep by this process, 50,000 at most; the rest is for
+	// what is in hand or being set aside. Defaults to 150,000.
 	MaxAckPending int
 	// MaxSleep is the longest delay that is slept by NakWithDelay; longer ones
 	// become schedules. Defaults to relay.MaxSleep, 15 minutes.
@@ -239,7 +239,7 @@ func New(o Options) (*Consumer, error) {
 		asides:  newAsides(o.AckWait),
 		parking: newParking(),
 		tails:   map[string]*tail{StreamQueue: {}, StreamLater: {}},
-		sleep:   newSleepBudget(o.MaxAckPending / 2),
+		sleep:   newSleepBudget(o.MaxAckPending),
 		moves:   newMoves(),
 		ready:   make(chan struct{}),
 	}

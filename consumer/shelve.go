@@ -67,13 +67,19 @@ const (
 // process, so that one endpoint cannot use up the budget of all.
 const endpointSleepers = 500
 
+// mostAsleep bounds the sleeping messages of this process.
+const mostAsleep = 50_000
+
 // sleepBudget counts sleeping messages. A sleeping message keeps its place in
 // the consumer's MaxAckPending, and each makes every other a little slower: at
-// 100,000 the healthy ones wait 15 ms at the 99th percentile. It is safe for
-// concurrent use.
+// 100,000 the healthy ones wait 15 ms at the 99th percentile. What the server
+// says is pending does not only sleep: a sick endpoint's queue that is being set
+// aside may be most of it, and must not keep the few from sleeping that come
+// back from its lane. It is safe for concurrent use.
 type sleepBudget struct {
 	mu      sync.Mutex
-	most    int
+	asleep  int            // as many may sleep by this process
+	most    int            // as many may be pending when one more goes to sleep
 	pending int            // NumAckPending as the server last said: of all processes
 	since   int            // put to sleep here since then
 	byKey   map[string]int // asleep from this process
@@ -81,8 +87,11 @@ type sleepBudget struct {
 	nowFunc func() time.Time
 }
 
-func newSleepBudget(most int) *sleepBudget {
-	return &sleepBudget{most: most, byKey: map[string]int{}, nowFunc: time.Now}
+func newSleepBudget(maxAckPending int) *sleepBudget {
+	return &sleepBudget{
+		asleep: min(maxAckPending/2, mostAsleep), most: int(crowdedAt * float64(maxAckPending)),
+		byKey: map[string]int{}, nowFunc: time.Now,
+	}
 }
 
 // take reserves a place for one sleeper of the endpoint, until after has
@@ -94,7 +103,7 @@ func (s *sleepBudget) take(endpointKey string, after time.Duration, fromLane boo
 	defer s.mu.Unlock()
 	now := s.nowFunc()
 	s.wake(now)
-	if s.pending+s.since >= s.most || s.byKey[endpointKey] >= endpointSleepers && !fromLane {
+	if len(s.wakings) >= s.asleep || s.pending+s.since >= s.most || s.byKey[endpointKey] >= endpointSleepers && !fromLane {
 		return false
 	}
 	s.since++

@@ -104,6 +104,29 @@ func TestOneEndpointCannotUseUpTheSleepersOfAll(t *testing.T) {
 	}
 }
 
+// Most of what is pending may be a queue that is being set aside. Some room is
+// left for what is to come.
+func TestWhatIsPutOffKeepsNobodyFromSleeping(t *testing.T) {
+	s := newSleepBudget(150_000)
+	s.polled(100_000)
+	if !s.take("modest", time.Minute, false) {
+		t.Error("nobody may sleep beside a queue of 100,000 that was put off")
+	}
+	s.polled(120_000)
+	if s.take("modest", time.Minute, false) {
+		t.Error("sleepers may use up what room there is")
+	}
+	s = newSleepBudget(20)
+	for i := range 10 {
+		if !s.take("modest", time.Minute, false) {
+			t.Fatalf("refused at %d", i)
+		}
+	}
+	if s.take("modest", time.Minute, false) {
+		t.Error("this process has more sleepers than half of what may be pending")
+	}
+}
+
 func TestSlotsAskForWhatIsFree(t *testing.T) {
 	s := newSlots(8)
 	take := func(want int) {

@@ -35,8 +35,10 @@ const maxMessage = relay.MaxBody
 const maxPause = 4 << 10
 
 // DefaultMaxAckPending is how many messages of each durable consumer may be in
-// hand, asleep or being set aside at once, over all processes.
-const DefaultMaxAckPending = 50_000
+// hand, asleep or being set aside at once, over all processes. A hundred thousand
+// events of a sick endpoint fit, with those that are behind them: none has to be
+// moved before a healthy one is seen.
+const DefaultMaxAckPending = 150_000
 
 // StreamOptions are what an operator may choose about the streams.
 type StreamOptions struct {

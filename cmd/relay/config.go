@@ -66,7 +66,7 @@ type PostgresConfig struct {
 type ConsumerConfig struct {
 	Slots         int           `koanf:"slots" min:"1" max:"10000"`
 	AckWait       time.Duration `koanf:"ack_wait" min:"1s" max:"1h"`
-	MaxAckPending int           `koanf:"max_ack_pending" min:"0" max:"50000"`
+	MaxAckPending int           `koanf:"max_ack_pending" min:"0" max:"200000"`
 	Drain         time.Duration `koanf:"drain" min:"0s" max:"1h"`
 	ExpiresAfter  time.Duration `koanf:"expires_after" min:"1m"`
 	MaxSleep      time.Duration `koanf:"max_sleep" min:"1s" max:"15m"`
