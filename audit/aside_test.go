@@ -1,8 +1,6 @@
 package audit_test
 
 import (
-	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -84,18 +82,10 @@ func TestSetAsideKeepsIdempotencyKeys(t *testing.T) {
 // no batch of them.
 func TestNoClaimWaitsForWhatIsSetAside(t *testing.T) {
 	pool := connect(t, testdb.New(t))
-	var mu sync.Mutex
-	var committed []string
-	l := run(t, pool, audit.Options{Observe: func(kind string, rows int, _ time.Duration) {
-		mu.Lock()
-		defer mu.Unlock()
-		committed = append(committed, fmt.Sprint(kind, " ", rows))
-	}})
+	l, committed := watched(t, pool)
 	mustSetAside(t, l, event(), relay.Verdict{Action: relay.Defer, Reason: "circuit open", Place: relay.Parked})
 	grant(t, l, event())
-	mu.Lock()
-	defer mu.Unlock()
-	check(t, committed, []string{"aside 1", "claim 1"})
+	check(t, committed(), []string{"aside 1", "claim 1"})
 }
 
 func mustSetAside(t testing.TB, l *audit.Log, w relay.Webhook, v relay.Verdict) relay.Claim {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,6 +45,24 @@ func run(t testing.TB, pool *pgxpool.Pool, o audit.Options) *audit.Log {
 		}
 	})
 	return l
+}
+
+// watched starts a log, and says which batches it has committed: their kinds and
+// rows.
+func watched(t testing.TB, pool *pgxpool.Pool) (l *audit.Log, committed func() []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var batches []string
+	l = run(t, pool, audit.Options{Observe: func(kind string, rows int, _ time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		batches = append(batches, fmt.Sprint(kind, " ", rows))
+	}})
+	return l, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(batches)
+	}
 }
 
 var sequence atomic.Uint64

@@ -1,9 +1,7 @@
 package audit_test
 
 import (
-	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -300,13 +298,7 @@ func attempts(t testing.TB, pool *pgxpool.Pool, w relay.Webhook) []string {
 // and a new event does not wait for it.
 func TestNoNewEventWaitsForKnownOnes(t *testing.T) {
 	pool := connect(t, testdb.New(t))
-	var mu sync.Mutex
-	var committed []string
-	l := run(t, pool, audit.Options{Observe: func(kind string, rows int, _ time.Duration) {
-		mu.Lock()
-		defer mu.Unlock()
-		committed = append(committed, fmt.Sprint(kind, " ", rows))
-	}})
+	l, committed := watched(t, pool)
 	w := event()
 	grant(t, l, w)
 	w.Again = true
@@ -316,7 +308,5 @@ func TestNoNewEventWaitsForKnownOnes(t *testing.T) {
 	unknown := event()
 	unknown.Again = true // a hint, no more
 	grant(t, l, unknown)
-	mu.Lock()
-	defer mu.Unlock()
-	check(t, committed, []string{"claim 1", "reclaim 1", "reclaim 1"})
+	check(t, committed(), []string{"claim 1", "reclaim 1", "reclaim 1"})
 }

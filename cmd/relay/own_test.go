@@ -11,11 +11,28 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
 
 	"github.com/relaywebhooks/relay"
 	"github.com/relaywebhooks/relay/delivery"
 	"github.com/relaywebhooks/relay/embedded"
 )
+
+// startNATS starts an embedded server and connects to it.
+func startNATS(t *testing.T, o embedded.NATSOptions) (*embedded.NATS, *nats.Conn) {
+	t.Helper()
+	server, err := embedded.StartNATS(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Shutdown)
+	conn, err := server.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return server, conn
+}
 
 // listen counts the connections to a socket of this machine.
 func listen(t *testing.T, address string) (port string) {
@@ -68,16 +85,7 @@ func TestOwnServersAreNeverCalled(t *testing.T) {
 	if err := os.WriteFile(file, []byte("port: -1\nhttp: \"127.0.0.1:-1\"\nwebsocket { host: 127.0.0.1, port: -1, no_tls: true }\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	server, err := embedded.StartNATS(embedded.NATSOptions{Dir: t.TempDir(), ConfigFile: file})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	conn, err := server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
+	server, conn := startNATS(t, embedded.NATSOptions{Dir: t.TempDir(), ConfigFile: file})
 	admin, postgres, standby := listen(t, "0.0.0.0:0"), listen(t, "127.0.0.1:0"), listen(t, "127.0.0.1:0")
 	pool, err := pgxpool.New(t.Context(), "postgres://relay@127.0.0.1:"+postgres+",localhost:"+standby+"/relay")
 	if err != nil {
@@ -136,16 +144,7 @@ func TestOwnServersAreNotForgotten(t *testing.T) {
 	if got := resolve(ctx, "192.0.2.7:5432"); !slices.Equal(got, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:5432")}) {
 		t.Errorf("another machine is at %v", got)
 	}
-	server, err := embedded.StartNATS(embedded.NATSOptions{Dir: t.TempDir(), Port: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Shutdown)
-	conn, err := server.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(conn.Close)
+	_, conn := startNATS(t, embedded.NATSOptions{Dir: t.TempDir(), Port: -1})
 	pool, err := pgxpool.New(ctx, "postgres://relay@db.invalid:5432/relay")
 	if err != nil {
 		t.Fatal(err)
