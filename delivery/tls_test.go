@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"io"
 	"log/slog"
 	"math/big"
@@ -239,4 +240,18 @@ func TestFailedHTTP2ConnectionsAreClosed(t *testing.T) {
 		a = s.Send(t.Context(), ep, webhookTo(r.URL))
 	}
 	wantResponse(t, a, http.StatusOK, nil)
+}
+
+// net/http may send a request over a connection that it does not know to be gone,
+// and then says that it cannot send it again. No endpoint has answered.
+func TestARequestThatCannotBeRepeatedIsUnanswered(t *testing.T) {
+	var x exchange
+	x.connected.Store(true)
+	x.reused.Store(true)
+	var a relay.Attempt
+	x.blame(t.Context(), errors.New("net/http: cannot rewind body after connection loss"), &a)
+	wantFailure(t, a, relay.Error, "reset")
+	if !a.Unanswered {
+		t.Error("policy would not send it again at once")
+	}
 }
