@@ -97,9 +97,17 @@ const InvalidEndpoint = "_invalid"
 // Endpoint is where webhooks go and how they are to be sent there. A zero
 // field means the default of the package that reads it.
 type Endpoint struct {
-	Key  string // fixed length, one subject token; see endpoint.Key
-	Name string // "" if not registered
-	URL  string
+	Key    string // fixed length, one subject token; see endpoint.Key
+	Name   string // "" if not registered
+	Tenant string // whose it is; "" of who runs relay alone
+	URL    string
+
+	// Held says why nothing is sent to it now: somebody paused or disabled it. ""
+	// if it may be called. Its events are kept until it is released.
+	Held string
+	// Released is when it was last held no longer; zero if it never was held. What
+	// names no expires_at gets its whole time from then on.
+	Released time.Time
 
 	Secrets      []Secret // whsec_… or whsk_…; each signs every request
 	Header       http.Header
@@ -110,7 +118,27 @@ type Endpoint struct {
 	Schedule     []time.Duration // waits before the 2nd, 3rd, … attempt
 	MaxAttempts  int
 	SuccessCodes []CodeRange
+	ContentType  string // of webhooks that name none; "" means application/json
 	HTTP2        bool
+	TLS          *TLS   // nil: the system's authorities and no certificate of its own
+	Shape        Shaper // nil: webhooks are sent as they were published
+	Heed         bool   // heed the response header webhook-delivery
+}
+
+// TLS is what relay needs to know of an endpoint that the system's authorities do
+// not vouch for, or that wants to see a certificate. It is never changed, so
+// that connections can be told apart by the pointer.
+type TLS struct {
+	Authorities []byte // PEM; trusted for this endpoint instead of the system's. Nil: the system's.
+	Certificate []byte // PEM; relay's own, with the chain. Nil: none.
+	Key         Secret // PEM; of Certificate
+}
+
+// Shaper gives a webhook the form that its endpoint understands: another body,
+// other headers, another URL query. It changes nothing in w itself, and is safe
+// for concurrent use. An error means that it never will: the webhook is dead.
+type Shaper interface {
+	Shape(w Webhook) (Webhook, error)
 }
 
 // CodeRange is a range of HTTP status codes, both ends included.

@@ -83,7 +83,7 @@ type Sender interface {
 
 // Endpoints finds the endpoint that a producer named or wrote out as a URL.
 type Endpoints interface {
-	Find(name, url string) (relay.Endpoint, error)
+	Find(tenant, name, url string) (relay.Endpoint, error)
 }
 
 // Options are the settings of a [Consumer]. The connection and the five

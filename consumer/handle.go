@@ -70,7 +70,7 @@ func (c *Consumer) read(m message) (w relay.Webhook, ep relay.Endpoint, fault er
 	}()
 	w, fault = decode(m.meta, m.Headers(), m.Data(), c.ExpiresAfter)
 	if fault == nil {
-		ep, fault = c.Endpoints.Find(w.EndpointName, w.URL)
+		ep, fault = c.Endpoints.Find(w.Tenant, w.EndpointName, w.URL)
 	}
 	if fault != nil {
 		w.EndpointKey, w.IdempotencyKey = relay.InvalidEndpoint, ""
@@ -143,7 +143,7 @@ func (c *Consumer) current(ep relay.Endpoint) relay.Endpoint {
 	if ep.Name == "" {
 		return ep
 	}
-	if now, err := c.Endpoints.Find(ep.Name, ""); err == nil && now.Key == ep.Key {
+	if now, err := c.Endpoints.Find(ep.Tenant, ep.Name, ""); err == nil && now.Key == ep.Key {
 		return now
 	}
 	return ep

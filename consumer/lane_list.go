@@ -134,7 +134,7 @@ func (r *service) describe(ctx context.Context, lane *Lane) {
 	w, err := decode(m, raw.Header, raw.Data, r.ExpiresAfter)
 	var ep relay.Endpoint
 	if err == nil {
-		ep, err = r.Endpoints.Find(w.EndpointName, w.URL)
+		ep, err = r.Endpoints.Find(w.Tenant, w.EndpointName, w.URL)
 	}
 	if err == nil {
 		lane.Name = ep.Name

@@ -13,7 +13,7 @@ import (
 
 type panicking struct{}
 
-func (panicking) Find(string, string) (relay.Endpoint, error) { panic("boom") }
+func (panicking) Find(string, string, string) (relay.Endpoint, error) { panic("boom") }
 
 // stored is a message with a body, and nothing that a server would answer.
 type stored struct {

@@ -85,10 +85,10 @@ func refuse(req micro.Request, code string, err error) {
 // endpointKey finds the endpoint that a person means.
 func (r *service) endpointKey(text string) (string, error) {
 	if strings.Contains(text, "://") {
-		ep, err := r.Endpoints.Find("", text)
+		ep, err := r.Endpoints.Find("", "", text)
 		return ep.Key, err
 	}
-	if ep, err := r.Endpoints.Find(text, ""); err == nil {
+	if ep, err := r.Endpoints.Find("", text, ""); err == nil {
 		return ep.Key, nil
 	}
 	if strings.ContainsAny(text, ".*> \t") {

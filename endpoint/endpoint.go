@@ -4,11 +4,13 @@
 package endpoint
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -23,9 +25,12 @@ type Registry struct {
 
 // table is one state of the registry. It is never changed.
 type table struct {
-	byName map[string]relay.Endpoint
-	byURL  map[string]relay.Endpoint // by canonical URL without query
+	byName map[title]relay.Endpoint
+	byURL  map[title]relay.Endpoint // by canonical URL without query
 }
+
+// title is a name or a URL, which belongs to one tenant.
+type title struct{ tenant, text string }
 
 // New makes a registry of endpoints. Each needs a name and a URL, both of which
 // belong to it alone; queries do not make URLs different. A Key is set for each,
@@ -42,13 +47,13 @@ func New(endpoints []relay.Endpoint) (*Registry, error) {
 // stays as it is.
 func (r *Registry) Replace(endpoints []relay.Endpoint) error {
 	t := &table{
-		byName: make(map[string]relay.Endpoint, len(endpoints)),
-		byURL:  make(map[string]relay.Endpoint, len(endpoints)),
+		byName: make(map[title]relay.Endpoint, len(endpoints)),
+		byURL:  make(map[title]relay.Endpoint, len(endpoints)),
 	}
 	var faults []error
 	for i, ep := range endpoints {
 		for _, fault := range append(check(ep), t.add(ep)...) {
-			faults = append(faults, fmt.Errorf("endpoint: %s: %w", title(ep, i), fault))
+			faults = append(faults, fmt.Errorf("endpoint: %s: %w", describe(ep, i), fault))
 		}
 	}
 	if len(faults) > 0 {
@@ -64,20 +69,22 @@ func (t *table) add(ep relay.Endpoint) (faults []error) {
 	if err != nil {
 		return []error{err}
 	}
-	ep.URL, ep.Key = canonical, hash("name:"+ep.Name)
 	bare := withoutQuery(canonical)
-	if _, taken := t.byName[ep.Name]; taken {
+	name, url := title{ep.Tenant, ep.Name}, title{ep.Tenant, bare}
+	ep.URL, ep.Key = canonical, title{ep.Tenant, "name:" + ep.Name}.hash()
+	if _, taken := t.byName[name]; taken {
 		faults = append(faults, errors.New("the name is taken by another endpoint"))
 	}
-	if other, taken := t.byURL[bare]; taken {
+	if other, taken := t.byURL[url]; taken {
 		faults = append(faults, fmt.Errorf("%s is the URL of %q too; a query makes no difference", bare, other.Name))
 	}
-	t.byName[ep.Name], t.byURL[bare] = ep, ep
+	t.byName[name], t.byURL[url] = ep, ep
 	return faults
 }
 
 // Find returns the endpoint that a webhook goes to, with the canonical URL to
-// send to.
+// send to. Each tenant has names and endpoints of its own, and "" is a tenant like
+// any other.
 //
 // If name is set, it is the registered endpoint of that name and its own URL;
 // rawURL is not looked at. An unknown name is an error. Else the endpoint is
@@ -86,10 +93,10 @@ func (t *table) add(ep relay.Endpoint) (faults []error) {
 // send to is that of [relay.CheckURL].
 //
 // The slices and maps in the result are shared and must not be changed.
-func (r *Registry) Find(name, rawURL string) (relay.Endpoint, error) {
+func (r *Registry) Find(tenant, name, rawURL string) (relay.Endpoint, error) {
 	t := r.table.Load()
 	if name != "" {
-		ep, ok := t.byName[name]
+		ep, ok := t.byName[title{tenant, name}]
 		if !ok {
 			return relay.Endpoint{}, fmt.Errorf(
 				"endpoint: no endpoint %.80q is registered: add it to the configuration, or publish with a URL", name)
@@ -100,22 +107,24 @@ func (r *Registry) Find(name, rawURL string) (relay.Endpoint, error) {
 	if err != nil {
 		return relay.Endpoint{}, fmt.Errorf("endpoint: %w", err)
 	}
-	bare := withoutQuery(canonical)
-	ep, ok := t.byURL[bare]
+	found := title{tenant, withoutQuery(canonical)}
+	ep, ok := t.byURL[found]
 	if !ok {
-		ep.Key = hash(bare)
+		ep.Tenant, ep.Key = tenant, found.hash()
 	}
 	ep.URL = canonical
 	return ep, nil
 }
 
-// All returns every registered endpoint by name. The caller may change the map,
-// but not what its values point to.
-func (r *Registry) All() map[string]relay.Endpoint {
-	return maps.Clone(r.table.Load().byName)
+// All returns every registered endpoint, by tenant and name. The caller may change
+// the slice, but not what its items point to.
+func (r *Registry) All() []relay.Endpoint {
+	return slices.SortedFunc(maps.Values(r.table.Load().byName), func(a, b relay.Endpoint) int {
+		return cmp.Or(strings.Compare(a.Tenant, b.Tenant), strings.Compare(a.Name, b.Name))
+	})
 }
 
-// Key returns the key of the endpoint that a URL belongs to if it is not
+// Key returns the key of the endpoint that a URL of no tenant belongs to if it is not
 // registered: 26 characters a–z and 2–7, a hash of its canonical form without
 // the query. A registered endpoint's key comes from its name instead, so that it
 // keeps its lane and its history when its URL changes. For what is no URL the
@@ -125,7 +134,7 @@ func Key(url string) string {
 	if err != nil {
 		canonical = url
 	}
-	return hash(withoutQuery(canonical))
+	return title{"", withoutQuery(canonical)}.hash()
 }
 
 func withoutQuery(canonical string) string {
@@ -136,14 +145,19 @@ func withoutQuery(canonical string) string {
 // letters are base32's in lower case. 128 bits in 5-bit letters make 26 of them.
 var letters = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// hash never meets for a name and a URL: no canonical URL begins with "name:".
-func hash(s string) string {
+// hash never meets for a name and a URL, nor for two tenants: no canonical URL
+// begins with "name:" or "tenant:", and no tenant holds a NUL.
+func (t title) hash() string {
+	s := t.text
+	if t.tenant != "" {
+		s = "tenant:" + t.tenant + "\x00" + s
+	}
 	sum := sha256.Sum256([]byte(s))
 	return letters.EncodeToString(sum[:16])
 }
 
-// title names an endpoint in an error, also one that has no name.
-func title(ep relay.Endpoint, i int) string {
+// describe names an endpoint in an error, also one that has no name.
+func describe(ep relay.Endpoint, i int) string {
 	if ep.Name == "" {
 		return fmt.Sprintf("number %d", i+1)
 	}

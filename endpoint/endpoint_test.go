@@ -26,11 +26,11 @@ func ExampleRegistry_Find() {
 		fmt.Println(err)
 		return
 	}
-	byName, _ := registry.Find("orders", "")
-	byURL, _ := registry.Find("", "https://SHOP.example:443/hooks/orders?shop=7")
+	byName, _ := registry.Find("", "orders", "")
+	byURL, _ := registry.Find("", "", "https://SHOP.example:443/hooks/orders?shop=7")
 	fmt.Println(byURL.Name, byURL.Concurrency, byURL.URL)
 	fmt.Println(byURL.Key == byName.Key)
-	_, err = registry.Find("invoices", "")
+	_, err = registry.Find("", "invoices", "")
 	fmt.Println(err)
 	// Output:
 	// orders 4 https://shop.example/hooks/orders?shop=7
@@ -77,7 +77,7 @@ func TestKeysAreForEver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	orders, err := registry.Find("orders", "")
+	orders, err := registry.Find("", "orders", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestFindByURL(t *testing.T) {
 		{"https://other.example?a=b", "", "https://other.example/?a=b"},
 	}
 	for _, test := range tests {
-		ep, err := registry.Find("", test.url)
+		ep, err := registry.Find("", "", test.url)
 		if err != nil {
 			t.Errorf("%s: %v", test.url, err)
 			continue
@@ -137,7 +137,7 @@ func TestFindRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, url := range []string{"", "shop.example", "file:///etc/passwd", "https://user:hunter2@shop.example/", "https://a b/"} {
-		ep, err := registry.Find("", url)
+		ep, err := registry.Find("", "", url)
 		if err == nil {
 			t.Errorf("%q: found %+v", url, ep)
 		} else if strings.Contains(err.Error(), "hunter2") {
@@ -145,7 +145,7 @@ func TestFindRefuses(t *testing.T) {
 		}
 	}
 	long := strings.Repeat("x", 1<<20)
-	if _, err := registry.Find(long, ""); err == nil || len(err.Error()) > 300 {
+	if _, err := registry.Find("", long, ""); err == nil || len(err.Error()) > 300 {
 		t.Errorf("a long name gave an error of %d bytes", len(fmt.Sprint(err)))
 	}
 }
@@ -190,24 +190,24 @@ func TestReplaceIsAllOrNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, _ := registry.Find("orders", "")
+	before, _ := registry.Find("", "orders", "")
 	if err := registry.Replace([]relay.Endpoint{{Name: "new", URL: "https://new.example/"}, {Name: "bad"}}); err == nil {
 		t.Error("Replace took an endpoint without a URL")
 	}
-	if ep, err := registry.Find("orders", ""); err != nil || ep.URL != "https://old.example/" {
+	if ep, err := registry.Find("", "orders", ""); err != nil || ep.URL != "https://old.example/" {
 		t.Errorf("after a refused Replace: %+v, %v", ep, err)
 	}
 	if err := registry.Replace([]relay.Endpoint{{Name: "orders", URL: "https://new.example/"}}); err != nil {
 		t.Fatal(err)
 	}
-	after, err := registry.Find("orders", "")
+	after, err := registry.Find("", "orders", "")
 	if err != nil || after.URL != "https://new.example/" || after.Key != before.Key {
 		t.Errorf("a new URL: %+v, %v; the key was %s", after, err, before.Key)
 	}
-	if ep, _ := registry.Find("", "https://old.example/"); ep.Name != "" {
+	if ep, _ := registry.Find("", "", "https://old.example/"); ep.Name != "" {
 		t.Error("the old URL is still registered")
 	}
-	if all := registry.All(); len(all) != 1 || all["orders"].Key != before.Key {
+	if all := registry.All(); len(all) != 1 || all[0].Key != before.Key {
 		t.Errorf("All returned %v", all)
 	}
 }
@@ -225,7 +225,7 @@ func TestFindWhileReplacing(t *testing.T) {
 					if err := registry.Replace([]relay.Endpoint{{Name: "a", URL: "https://a.example/"}}); err != nil {
 						t.Error(err)
 					}
-				} else if _, err := registry.Find("a", ""); err != nil {
+				} else if _, err := registry.Find("", "a", ""); err != nil {
 					t.Error(err)
 				}
 			}
@@ -241,8 +241,39 @@ func BenchmarkFindByURL(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := registry.Find("", "https://shop.example/hooks/orders?shop=7"); err != nil {
+		if _, err := registry.Find("", "", "https://shop.example/hooks/orders?shop=7"); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// Issue 5, tenants: what one registers or calls is no concern of another's.
+func TestTenantsHaveEndpointsOfTheirOwn(t *testing.T) {
+	const url = "https://shop.example/hooks"
+	registry, err := endpoint.New([]relay.Endpoint{
+		{Name: "orders", URL: url, Rate: 1},
+		{Name: "orders", URL: url, Tenant: "acme", Rate: 2},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]string{}
+	for tenant, rate := range map[string]float64{"": 1, "acme": 2, "other": 0} {
+		ep, err := registry.Find(tenant, "", url)
+		if err != nil || ep.Rate != rate || ep.Tenant != tenant {
+			t.Errorf("the URL of tenant %q: %+v, %v", tenant, ep, err)
+		}
+		if other, taken := keys[ep.Key]; taken {
+			t.Errorf("tenants %q and %q share a key", tenant, other)
+		}
+		keys[ep.Key] = tenant
+		byName, err := registry.Find(tenant, "orders", "")
+		if tenant == "other" {
+			if err == nil {
+				t.Error("a tenant can name another's endpoint")
+			}
+		} else if err != nil || byName.Key != ep.Key {
+			t.Errorf("the name of tenant %q: %+v, %v", tenant, byName, err)
 		}
 	}
 }

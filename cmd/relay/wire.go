@@ -149,8 +149,8 @@ func newEndpoints(c Config) (*endpoints, error) {
 }
 
 // Find finds an endpoint as the registry does.
-func (e *endpoints) Find(name, url string) (relay.Endpoint, error) {
-	ep, err := e.Registry.Find(name, url)
+func (e *endpoints) Find(tenant, name, url string) (relay.Endpoint, error) {
+	ep, err := e.Registry.Find(tenant, name, url)
 	p := e.policy.Load()
 	if ep.Rate == 0 {
 		ep.Rate = p.Rate
