@@ -17,7 +17,8 @@ const (
 	MaxScheduleAhead  = 30 * 24 * time.Hour
 	MaxExpiry         = 90 * 24 * time.Hour // expires_at, from the moment of acceptance
 	MaxResponseHeader = 32 << 10
-	MaxResponseBody   = 16 << 10 // bytes of a response that are kept
-	MaxUnrecorded     = 5        // attempts in a row that ended with a dead process: then the event is poison
+	MaxResponseBody   = 16 << 10  // bytes of a response that are kept
+	MaxPEM            = 256 << 10 // bytes of an endpoint's authorities, certificate or key
+	MaxUnrecorded     = 5         // attempts in a row that ended with a dead process: then the event is poison
 	MaxSleep          = 15 * time.Minute
 )

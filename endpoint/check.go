@@ -1,9 +1,11 @@
 package endpoint
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"mime"
 	"net/http"
 	"slices"
 	"strings"
@@ -60,7 +62,24 @@ func checkLists(ep relay.Endpoint) (faults []error) {
 			faults = append(faults, fmt.Errorf("secret %d: %w", i+1, err))
 		}
 	}
-	return append(faults, checkHeader(ep.Header)...)
+	return append(append(faults, checkHeader(ep.Header)...), checkExchange(ep)...)
+}
+
+// checkExchange looks at how a request is made.
+func checkExchange(ep relay.Endpoint) (faults []error) {
+	if t := ep.ContentType; t != "" {
+		media, _, err := mime.ParseMediaType(t)
+		if err != nil || !strings.Contains(media, "/") || len(t) > relay.MaxName || relay.CheckRequestHeader("X", t) != nil {
+			faults = append(faults, fmt.Errorf("content type %.80q: want a media type such as text/plain; charset=utf-8", t))
+		}
+	}
+	if all, ok := relay.CheckTLS(ep.TLS).(interface{ Unwrap() []error }); ok { //nolint:errorlint // it is what errors.Join returned
+		faults = append(faults, all.Unwrap()...)
+	}
+	if ep.TLS != nil && !strings.HasPrefix(strings.ToLower(ep.URL), "https:") {
+		faults = append(faults, errors.New("the URL does not begin with https://, so that ca, certificate and key mean nothing"))
+	}
+	return faults
 }
 
 func checkHeader(h http.Header) (faults []error) {

@@ -156,6 +156,7 @@ func TestNewNamesEveryFault(t *testing.T) {
 			Name: "all", URL: "ftp://shop.example/", Timeout: -1, Concurrency: -1, Rate: math.NaN(), Burst: -1, MaxAttempts: 101,
 			Schedule: []time.Duration{time.Second, -1}, SuccessCodes: []relay.CodeRange{{From: 299, To: 200}},
 			Secrets: []relay.Secret{secret, "whsec_c2hvcnQ="}, Header: http.Header{"Host": {"x"}, "X-A": {"a", "b\n"}},
+			ContentType: "json", TLS: &relay.TLS{Authorities: []byte("ca.pem"), Key: "canary"},
 		},
 		{URL: "https://a.example/"},
 		{Name: "b", URL: "https://a.example/?b"},
@@ -166,6 +167,7 @@ func TestNewNamesEveryFault(t *testing.T) {
 	want := []string{
 		`"all": URL: scheme "ftp"`, `"all": timeout`, `"all": concurrency`, `"all": rate`, `"all": burst`, `"all": max attempts`,
 		`"all": schedule: wait 2`, `"all": success codes 299–200`, `"all": secret 2`, `"all": header Host`, `"all": header X-A`,
+		`"all": content type "json"`, `"all": ca: is not PEM`, `"all": certificate: is missing`, `"all": the URL does not begin with https://`,
 		`number 2: has no name`, `"b": https://a.example/ is the URL of "" too`, `"b": the name is taken`,
 		`the name is longer than 256 bytes`, `the name holds a control character`,
 	}
@@ -180,7 +182,7 @@ func TestNewNamesEveryFault(t *testing.T) {
 	if got := strings.Count(err.Error(), "\n") + 1; got != len(want) {
 		t.Errorf("%d faults, want %d:\n%v", got, len(want), err)
 	}
-	if strings.Contains(err.Error(), "c2hvcnQ") {
+	if strings.Contains(err.Error(), "c2hvcnQ") || strings.Contains(err.Error(), "canary") {
 		t.Error("an error shows a secret")
 	}
 }
