@@ -27,6 +27,7 @@ type Registry struct {
 type table struct {
 	byName map[title]relay.Endpoint
 	byURL  map[title]relay.Endpoint // by canonical URL without query
+	byKey  map[string]relay.Endpoint
 }
 
 // title is a name or a URL, which belongs to one tenant.
@@ -49,6 +50,7 @@ func (r *Registry) Replace(endpoints []relay.Endpoint) error {
 	t := &table{
 		byName: make(map[title]relay.Endpoint, len(endpoints)),
 		byURL:  make(map[title]relay.Endpoint, len(endpoints)),
+		byKey:  make(map[string]relay.Endpoint, len(endpoints)),
 	}
 	var faults []error
 	for i, ep := range endpoints {
@@ -78,7 +80,7 @@ func (t *table) add(ep relay.Endpoint) (faults []error) {
 	if other, taken := t.byURL[url]; taken {
 		faults = append(faults, fmt.Errorf("%s is the URL of %q too; a query makes no difference", bare, other.Name))
 	}
-	t.byName[name], t.byURL[url] = ep, ep
+	t.byName[name], t.byURL[url], t.byKey[ep.Key] = ep, ep, ep
 	return faults
 }
 
@@ -114,6 +116,13 @@ func (r *Registry) Find(tenant, name, rawURL string) (relay.Endpoint, error) {
 	}
 	ep.URL = canonical
 	return ep, nil
+}
+
+// ByKey returns the endpoint with a key, if the registry knows anything about it:
+// most of all whether it is held. The result is as shared as that of Find.
+func (r *Registry) ByKey(key string) (relay.Endpoint, bool) {
+	ep, ok := r.table.Load().byKey[key]
+	return ep, ok
 }
 
 // All returns every registered endpoint, by tenant and name. The caller may change

@@ -81,6 +81,12 @@ func TestKeysAreForEver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if found, ok := registry.ByKey(orders.Key); !ok || found.Name != "orders" || found.Key != orders.Key {
+		t.Errorf("by its key: %+v, %t", found, ok)
+	}
+	if found, ok := registry.ByKey(endpoint.Key("https://shop.example/")); ok {
+		t.Errorf("by the key of its URL: %+v", found)
+	}
 	if got, want := orders.Key, "uvx5nwb6pa2uf6wt24djyzgcge"; got != want {
 		t.Errorf("the key of endpoint orders is %s, was %s", got, want)
 	}
