@@ -153,8 +153,8 @@ const hidden = "[hidden]"
 // String hides the secret.
 func (Secret) String() string { return hidden }
 
-// GoString hides the secret from %#v.
-func (Secret) GoString() string { return hidden }
+// Format hides the secret from every verb of fmt: %d would show a mere Stringer.
+func (Secret) Format(to fmt.State, _ rune) { _, _ = to.Write([]byte(hidden)) }
 
 // MarshalText hides the secret from encoders.
 func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
