@@ -13,6 +13,7 @@
 //	park.go     storing many events in their lanes at once
 //	decode.go   what a producer may write: the envelope and the raw form
 //	fields.go   each field of a message, and what is wrong with it
+//	tenant.go   whose a message is: its subject decides
 //	meta.go     the headers on relay's own copies of an event
 //	shelve.go   which shelf an event waits on: asleep, scheduled or parked
 //	settle.go   acknowledging, sleeping, moving and burying, after the record
@@ -123,6 +124,9 @@ type Options struct {
 	// ExpiresAfter is when an event that names no expires_at is given up,
 	// counted from its acceptance or its scheduled_at. Defaults to 72 hours.
 	ExpiresAfter time.Duration
+	// TenantRequired makes an event that belongs to no tenant a fault. Defaults to
+	// false: such events belong to who runs relay.
+	TenantRequired bool
 	// Lanes say how fast parked events are brought back.
 	Lanes LaneOptions
 	// Sweep is how often lanes and overdue schedules are looked for. Defaults

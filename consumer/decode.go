@@ -64,6 +64,7 @@ func decode(m meta, header nats.Header, body []byte, expiresAfter time.Duration)
 	} else {
 		r.envelope(h, body)
 	}
+	r.tenant(m)
 	r.checkHeaders()
 	r.trace(h)
 	r.identify(m, h)

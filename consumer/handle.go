@@ -70,6 +70,9 @@ func (c *Consumer) read(m message) (w relay.Webhook, ep relay.Endpoint, fault er
 	}()
 	w, fault = decode(m.meta, m.Headers(), m.Data(), c.ExpiresAfter)
 	if fault == nil {
+		fault = c.owned(m, w)
+	}
+	if fault == nil {
 		ep, fault = c.Endpoints.Find(w.Tenant, w.EndpointName, w.URL)
 	}
 	if fault != nil {

@@ -26,6 +26,7 @@ func unreadable(m meta, expiresAfter time.Duration) relay.Webhook {
 		Key: m.key, Generation: m.generation, EndpointKey: relay.InvalidEndpoint,
 		ID: m.id, ExpiresAt: later(m.key.Time, m.replayed).Add(expiresAfter),
 	}
+	w.Tenant, _ = tenantBySubject(m.subject) // its fault is not worth another one
 	if w.ID == "" {
 		w.ID = "evt_" + m.key.String()
 	}

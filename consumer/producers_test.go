@@ -95,7 +95,7 @@ func TestProducers(t *testing.T) {
 	})
 	cases := map[string][]producer{
 		"envelope": envelopeCases(), "fields": fieldCases(), "raw": rawCases(), "headers": headerCases(),
-		"NATS headers": natsCases(), "URL": urlCases(),
+		"NATS headers": natsCases(), "URL": urlCases(), "tenants": tenantCases(),
 	}
 	p := &producing{Relay: r, t: t}
 	for _, group := range sortedNames(cases) {

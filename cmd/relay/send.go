@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -125,7 +126,7 @@ func (c *sendCommand) body(stdin io.Reader) ([]byte, error) {
 
 // message makes the envelope, or the raw form where the body is no JSON.
 func (c *sendCommand) message(body []byte) *nats.Msg {
-	msg := nats.NewMsg(consumer.SubjectOutbound)
+	msg := nats.NewMsg(cmp.Or(consumer.TenantSubject(c.Tenant), consumer.SubjectOutbound))
 	if c.Raw || !json.Valid(body) {
 		c.raw(msg.Header)
 		msg.Data = body
