@@ -6,8 +6,9 @@
 //	GET /metrics       Prometheus metrics, see [Metrics]
 //	GET /debug/pprof/  Go profiles, on a loopback address only
 //
-// By default it listens on loopback, where whoever can connect may read. On any
-// other address it insists on a bearer token.
+// By default it listens on loopback, where whoever can connect may read, unless
+// there are tokens. On any other address it insists on a bearer token. A token
+// may read what its scopes name.
 package admin
 
 import (
@@ -35,7 +36,8 @@ const (
 // Options are the settings of a [Server]. The zero value works.
 type Options struct {
 	Address      string        // host:port to listen on. Defaults to DefaultAddress.
-	Token        relay.Secret  // bearer token; required off loopback, at least 16 bytes.
+	Token        relay.Secret  // a bearer token for everything, at least 16 bytes. Defaults to none.
+	Tokens       []Token       // more tokens, known by their hashes. Off loopback there must be one, here or in Token.
 	Metrics      *Metrics      // served under /metrics. Defaults to an empty set.
 	CheckTimeout time.Duration // of each readiness check. Defaults to 3 seconds.
 	Log          zerolog.Logger
@@ -53,14 +55,18 @@ type Options struct {
 // calls it too, so that a server without a token is never opened to a network.
 func (o Options) Validate() error {
 	o = o.withDefaults()
+	return errors.Join(append(checkTokens(o.Tokens), o.checkAddress())...)
+}
+
+func (o Options) checkAddress() error {
 	host, _, err := net.SplitHostPort(o.Address)
 	if err != nil {
 		return fmt.Errorf("admin: the address %q is not host:port, such as %s", o.Address, DefaultAddress)
 	}
-	if loopbackHost(host) || len(o.Token) >= minToken {
+	switch {
+	case loopbackHost(host), len(o.Token) >= minToken, o.Token == "" && len(o.Tokens) > 0:
 		return nil
-	}
-	if o.Token == "" {
+	case o.Token == "":
 		return fmt.Errorf("admin: %s is not a loopback address, so a token is required: set one, or listen on %s",
 			o.Address, DefaultAddress)
 	}
@@ -95,7 +101,7 @@ type Server struct {
 func New(o Options) *Server {
 	o = o.withDefaults()
 	host, _, _ := net.SplitHostPort(o.Address) // Validate reports the fault
-	return &Server{o: o, guard: newGuard(o.Token, loopbackHost(host))}
+	return &Server{o: o, guard: newGuard(o, loopbackHost(host))}
 }
 
 // Run listens and serves until ctx ends, then lets requests finish for up to
@@ -156,19 +162,18 @@ func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /readyz", s.ready)
-	mux.Handle("GET /metrics", s.guard.require(http.HandlerFunc(s.metrics)))
+	mux.Handle("GET /metrics", s.guard.require(ScopeMetrics, http.HandlerFunc(s.metrics)))
 	if s.guard.loopback {
-		mux.Handle("GET /debug/pprof/", s.guard.require(profiles()))
+		mux.Handle("GET /debug/pprof/", s.guard.require(ScopeProfiles, profiles()))
 	}
 	return s.guard.headers(mux)
 }
 
 // profiles serves what net/http/pprof would hang into the default mux, which
-// relay never serves.
+// relay never serves. The command line is left out: --set may bring secrets.
 func profiles() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)

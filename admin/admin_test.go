@@ -148,7 +148,7 @@ func TestTokenIsAskedFor(t *testing.T) {
 	down := func(context.Context) error { return errors.New("db.internal:5432 refused") }
 	url := serve(t, admin.Options{Token: token, Checks: map[string]func(context.Context) error{"postgres": down}})
 	for _, wrong := range []string{"", "x", token[:31], token + "0", strings.ToUpper(token)} {
-		for _, page := range []string{"/metrics", "/debug/pprof/", "/debug/pprof/cmdline"} {
+		for _, page := range []string{"/metrics", "/debug/pprof/", "/debug/pprof/heap"} {
 			if code, _ := get(t, url+page, wrong); code != 401 {
 				t.Errorf("%s with token %q: %d", page, wrong, code)
 			}
@@ -163,7 +163,7 @@ func TestTokenIsAskedFor(t *testing.T) {
 	if code, body := get(t, url+"/metrics", token); code != 200 || !strings.Contains(body, "relay_build_info") {
 		t.Errorf("/metrics with the token: %d", code)
 	}
-	if code, _ := get(t, url+"/debug/pprof/cmdline", token); code != 200 {
+	if code, _ := get(t, url+"/debug/pprof/heap", token); code != 200 {
 		t.Errorf("pprof with the token: %d", code)
 	}
 	if _, r := ready(t, url, token); !strings.Contains(r.Wrong[0].Error, "db.internal") {

@@ -6,42 +6,85 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
-
-	"github.com/relaywebhooks/relay"
 )
 
-// guard decides who may read. It keeps the token's hash only: hashes have one
-// length, so that comparing them tells nothing about the token's.
+// guard decides who may read what. It keeps hashes of tokens only: they have one
+// length, so that comparing them tells nothing about the tokens'.
 type guard struct {
-	token    [sha256.Size]byte
-	needed   bool
+	tokens   []known
 	loopback bool // the server listens on a loopback address
+	refused  func()
 }
 
-func newGuard(token relay.Secret, loopback bool) guard {
-	return guard{token: sha256.Sum256([]byte(token)), needed: token != "", loopback: loopback}
+// known is a token that the guard knows.
+type known struct {
+	sum    [sha256.Size]byte
+	scopes []Scope
 }
 
-// allows reports whether the request shows the token, or needs none.
-func (g guard) allows(r *http.Request) bool {
-	if !g.needed {
-		return g.loopback
+func newGuard(o Options, loopback bool) guard {
+	g := guard{loopback: loopback, refused: o.Metrics.tokensRefused.Inc}
+	if o.Token != "" {
+		g.tokens = append(g.tokens, known{sum: sha256.Sum256([]byte(o.Token)), scopes: Scopes()})
+	}
+	for _, t := range o.Tokens {
+		g.tokens = append(g.tokens, known{sum: t.Hash.sum(), scopes: t.Scopes})
+	}
+	return g
+}
+
+// needed reports whether requests have to show a token.
+func (g guard) needed() bool { return len(g.tokens) > 0 }
+
+// access is what a request may have.
+type access int
+
+const (
+	granted access = iota
+	noToken        // it shows none that is known
+	noScope        // it shows one, which is for something else
+)
+
+// access looks at the token that a request shows, if it needs one. All tokens are
+// compared, each in constant time, so that the time of an answer tells nothing.
+func (g guard) access(r *http.Request, scope Scope) access {
+	if !g.needed() {
+		if g.loopback {
+			return granted
+		}
+		return noToken // Validate refuses to run such a server
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	sum := sha256.Sum256([]byte(token))
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], g.token[:]) == 1
+	sum, found := sha256.Sum256([]byte(token)), noToken
+	for _, t := range g.tokens {
+		if subtle.ConstantTimeCompare(sum[:], t.sum[:]) == 1 && strings.EqualFold(scheme, "Bearer") {
+			found = noScope
+			if slices.Contains(t.scopes, scope) {
+				return granted
+			}
+		}
+	}
+	if found == noToken && r.Header.Get("Authorization") != "" {
+		g.refused()
+	}
+	return found
 }
 
-// require lets only those requests through that the guard allows.
-func (g guard) require(next http.Handler) http.Handler {
+// require lets only those requests through whose token has the scope.
+func (g guard) require(scope Scope, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !g.allows(r) {
+		switch g.access(r, scope) {
+		case granted:
+			next.ServeHTTP(w, r)
+		case noScope:
+			w.Header().Set("WWW-Authenticate", `Bearer realm="relay", error="insufficient_scope", scope="`+string(scope)+`"`)
+			http.Error(w, "this token lacks the scope "+string(scope), http.StatusForbidden)
+		default:
 			w.Header().Set("WWW-Authenticate", `Bearer realm="relay"`)
 			http.Error(w, "a bearer token is required", http.StatusUnauthorized)
-			return
 		}
-		next.ServeHTTP(w, r)
 	})
 }
 
@@ -51,7 +94,7 @@ func (g guard) headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
-		if g.loopback && !g.needed && !loopbackHost(hostname(r.Host)) {
+		if g.loopback && !g.needed() && !loopbackHost(hostname(r.Host)) {
 			http.Error(w, "ask for this server by a loopback address or as localhost", http.StatusMisdirectedRequest)
 			return
 		}

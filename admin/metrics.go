@@ -31,6 +31,8 @@ type Metrics struct {
 	deadLetters *prometheus.CounterVec
 	commitTook  *prometheus.HistogramVec
 	commitRows  *prometheus.HistogramVec
+
+	tokensRefused prometheus.Counter
 }
 
 // NewMetrics makes the metrics and registers them, together with those of the
@@ -60,6 +62,10 @@ func NewMetrics(o MetricsOptions) *Metrics {
 		}),
 	}
 	m.commitMetrics()
+	m.tokensRefused = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "relay_admin_refused_total",
+		Help: "Requests to this server with a token, or other credentials, that it does not know.",
+	})
 	m.register(o)
 	return m
 }
@@ -88,7 +94,7 @@ func (m *Metrics) register(o MetricsOptions) {
 	}, []string{"version", "go"})
 	build.WithLabelValues(o.Version, runtime.Version()).Set(1)
 	m.registry.MustRegister(build, m.attempts, m.attemptTook, m.delivery, m.verdicts, m.deadLetters,
-		m.commitTook, m.commitRows,
+		m.commitTook, m.commitRows, m.tokensRefused,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Stats != nil {
 		m.registry.MustRegister(newGauges(o.Stats))

@@ -73,9 +73,9 @@ func newApp(ctx context.Context, config loaded, s *servers) (*app, error) {
 	}
 	a.working = a.consumer.Ready()
 	a.clocks = a.compared()
-	a.admin = admin.New(admin.Options{
-		Address: config.Admin.Address, Token: config.Admin.Token, Metrics: metrics, Log: log, Checks: a.checks(),
-	})
+	pages := config.adminOptions()
+	pages.Metrics, pages.Log, pages.Checks = metrics, log, a.checks()
+	a.admin = admin.New(pages)
 	return a, nil
 }
 

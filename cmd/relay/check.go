@@ -16,6 +16,7 @@ import (
 	"github.com/relaywebhooks/relay/admin"
 	"github.com/relaywebhooks/relay/audit"
 	"github.com/relaywebhooks/relay/delivery"
+	"github.com/relaywebhooks/relay/endpoint"
 	"github.com/relaywebhooks/relay/signature"
 )
 
@@ -39,6 +40,7 @@ func (l loaded) check(already Faults) Faults {
 	c.times()
 	c.limits()
 	c.secrets("signing.secrets", c.Signing.Secrets)
+	c.sealing()
 	c.endpoints()
 	if len(already)+len(c.faults) == 0 {
 		c.packages()
@@ -139,9 +141,25 @@ func (c *checker) servers() {
 	c.when(c.Postgres.Retention < least, "postgres.retention",
 		"must be at least %s: an event may wait for %s and its dead letter be replayed %s later (nats.dead_max_age), and needs its row then",
 		formatDuration(least), formatDuration(relay.MaxExpiry), formatDuration(c.NATS.DeadMaxAge))
+	c.adminTokens()
+}
 
-	err := admin.Options{Address: c.Admin.Address, Token: c.Admin.Token}.Validate()
-	if err != nil {
+func (c *checker) adminTokens() {
+	faulty := len(c.faults)
+	for name, t := range c.Admin.Tokens {
+		key := "admin.tokens." + name
+		c.when(t.Hash == "", key+".hash", "is needed: relay token makes a token and its hash")
+		c.when(len(t.Scopes) == 0, key+".scopes", "must name at least one of %s", joinWords(admin.Scopes()))
+	}
+	for key := range c.skip {
+		if strings.HasPrefix(key, "admin.tokens.") {
+			faulty--
+		}
+	}
+	if len(c.faults) > faulty {
+		return // that was said, and what was read is not all
+	}
+	for _, err := range each(c.adminOptions().Validate()) {
 		c.wrong("admin.address", "%s", strings.TrimPrefix(err.Error(), "admin: "))
 	}
 }
@@ -218,5 +236,13 @@ func (c *checker) secrets(key string, secrets []relay.Secret) {
 		if _, err := signature.NewSigner(string(secret)); err != nil {
 			c.wrong(key, "item %d is %s", i+1, strings.TrimPrefix(err.Error(), "signature: secret 1 of 1: "))
 		}
+	}
+}
+
+// sealing has the sealer read its keys; its errors do not repeat them.
+func (c *checker) sealing() {
+	_, err := endpoint.NewSealer(c.Sealing.Keys...)
+	for _, e := range each(err) {
+		c.wrong("sealing.keys", "%s", strings.TrimPrefix(e.Error(), "endpoint: sealing "))
 	}
 }

@@ -19,6 +19,7 @@ type Config struct {
 	Policy    PolicyConfig              `koanf:"policy"`
 	Delivery  DeliveryConfig            `koanf:"delivery"`
 	Signing   SigningConfig             `koanf:"signing"`
+	Sealing   SealingConfig             `koanf:"sealing"`
 	Endpoints map[string]EndpointConfig `koanf:"endpoints"`
 	Replay    ReplayConfig              `koanf:"replay"`
 	Lanes     LanesConfig               `koanf:"lanes"`
@@ -115,6 +116,12 @@ type SigningConfig struct {
 	Secrets []relay.Secret `koanf:"secrets"`
 }
 
+// SealingConfig holds the keys that keep the secrets of endpoints in the database
+// unreadable: the first one seals, all of them open.
+type SealingConfig struct {
+	Keys []relay.Secret `koanf:"keys"`
+}
+
 // EndpointConfig are the settings of one registered endpoint. What is left out
 // is taken from policy, delivery and signing.
 type EndpointConfig struct {
@@ -146,10 +153,17 @@ type ReplayConfig struct {
 	Rate int `koanf:"rate" min:"1" max:"100000"`
 }
 
-// AdminConfig says where health, readiness and metrics are served.
+// AdminConfig says where health, readiness and metrics are served, and to whom.
 type AdminConfig struct {
-	Address string       `koanf:"address"`
-	Token   relay.Secret `koanf:"token"`
+	Address string                 `koanf:"address"`
+	Token   relay.Secret           `koanf:"token"`
+	Tokens  map[string]TokenConfig `koanf:"tokens"`
+}
+
+// TokenConfig is a token by its hash, and what it may read.
+type TokenConfig struct {
+	Hash   admin.Hash    `koanf:"hash"`
+	Scopes []admin.Scope `koanf:"scopes"`
 }
 
 // LogConfig says what is logged, and how.

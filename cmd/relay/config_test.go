@@ -2,8 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -16,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/admin"
 )
 
 const example = "../../relay.example.yaml"
@@ -57,7 +62,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 	if d := same(Default(), l.Config); d != "" {
 		t.Errorf("the example differs from the defaults:\n%s", d)
 	}
-	for _, s := range keys() {
+	for _, s := range (named{}).keys() {
 		if l.origin(s.key()) == originDefault {
 			t.Errorf("the example does not show %s", s.key())
 		}
@@ -85,6 +90,90 @@ func TestExampleShowsAnEndpoint(t *testing.T) {
 	for _, s := range settings(l.Config) {
 		if s.path[0] == "endpoints" && l.origin(s.key()) == originDefault {
 			t.Errorf("the example does not show %s", s.key())
+		}
+	}
+}
+
+// So is its token.
+func TestExampleShowsAToken(t *testing.T) {
+	b, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(b), "\n  # tokens:\n")
+	if !ok {
+		t.Fatal("no token in the example")
+	}
+	section, _, _ := strings.Cut(rest, "\n\n")
+	var text strings.Builder
+	text.WriteString("admin:\n  tokens:\n")
+	for line := range strings.Lines(section + "\n") {
+		text.WriteString(strings.Replace(line, "# ", "", 1))
+	}
+	want := map[string]TokenConfig{"prometheus": {Hash: "sha256:" + hash, Scopes: []admin.Scope{admin.ScopeMetrics}}}
+	if d := cmp.Diff(want, mustLoad(t, sources{file: file(t, text.String())}).Admin.Tokens); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestTokens(t *testing.T) {
+	name := file(t, "admin:\n  address: 0.0.0.0:8422\n  tokens:\n    prom.eu: {hash: 'sha256:"+strings.ToUpper(hash)+"', scopes: metrics}\n")
+	l := mustLoad(t, sources{
+		file: name, environ: []string{"RELAY_ADMIN_TOKENS_PROM_EU_SCOPES=metrics,ready"},
+		set: []string{"admin.tokens.x.hash=sha256:" + strings.Repeat("0", 64), "admin.tokens.x.scopes=profiles"},
+	})
+	want := []admin.Token{
+		{Name: "prom.eu", Hash: "sha256:" + hash, Scopes: []admin.Scope{admin.ScopeMetrics, admin.ScopeReady}},
+		{Name: "x", Hash: admin.Hash("sha256:" + strings.Repeat("0", 64)), Scopes: []admin.Scope{admin.ScopeProfiles}},
+	}
+	if d := cmp.Diff(want, l.adminOptions().Tokens); d != "" {
+		t.Error(d)
+	}
+	for key, origin := range map[string]string{
+		"admin.tokens.prom.eu.hash": name + ":4", "admin.tokens.prom.eu.scopes": "RELAY_ADMIN_TOKENS_PROM_EU_SCOPES", "admin.tokens.x.hash": "--set",
+	} {
+		if got := l.origin(key); got != origin {
+			t.Errorf("%s comes from %s, want %s", key, got, origin)
+		}
+	}
+	var out bytes.Buffer
+	if err := (&configCommand{}).Run(&program{stdout: &out, sources: sources{file: name}}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "admin.tokens.prom.eu.hash") || !strings.Contains(out.String(), hash) {
+		t.Errorf("relay config does not show a token's hash:\n%s", out.String())
+	}
+}
+
+// The lines that relay token prints are configuration, and let its token in.
+func TestTokenCommand(t *testing.T) {
+	for _, args := range [][]string{{"--scope", "metrics"}, {"--scope", "ready,profiles", "--name", "a: b"}, {"--scope", "ready", "--scope", "profiles"}} {
+		var out, errs bytes.Buffer
+		if status := (&program{stdout: &out, stderr: &errs}).run(append([]string{"token"}, args...), nil); status != 0 {
+			t.Fatalf("%v: %d: %s", args, status, &errs)
+		}
+		token, text, _ := strings.Cut(out.String(), "\n")
+		l := mustLoad(t, sources{file: file(t, text), set: []string{"admin.address=0.0.0.0:1"}})
+		page := "/metrics"
+		if !strings.Contains(args[1], "metrics") {
+			page = "/readyz"
+		}
+		req := httptest.NewRequest(http.MethodGet, page, nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		answer := httptest.NewRecorder()
+		o := l.adminOptions()
+		o.Checks = map[string]func(context.Context) error{"a": func(context.Context) error { return errors.New("told") }}
+		admin.New(o).Handler().ServeHTTP(answer, req)
+		if body := answer.Body.String(); !strings.Contains(body, "relay_ready") && !strings.Contains(body, "told") {
+			t.Errorf("%v: %s with the token: %d %s", args, page, answer.Code, body)
+		}
+		if strings.Contains(text, token) || !strings.HasPrefix(token, "rat_") {
+			t.Errorf("%v printed the token %q and %q", args, token, text)
+		}
+	}
+	for _, args := range [][]string{{"token"}, {"token", "--scope", "all"}} {
+		if status := (&program{stdout: io.Discard, stderr: io.Discard}).run(args, nil); status != exitUsage {
+			t.Errorf("%v: status %d", args, status)
 		}
 	}
 }
@@ -190,7 +279,7 @@ func TestAmbiguousVariable(t *testing.T) {
 // What bounds the tags of Config name can be read, and defaults are within them.
 func TestEverySettingHasAName(t *testing.T) {
 	seen := map[string]string{}
-	for _, s := range keys("acme") {
+	for _, s := range (named{endpoints: []string{"acme"}, tokens: []string{"prometheus"}}).keys() {
 		if slices.Contains(s.path, "") {
 			t.Errorf("a field of %s has no koanf tag", strings.Join(s.path, "."))
 		}

@@ -44,6 +44,9 @@ func (c *devCommand) Run(ctx context.Context, p *program) error {
 	return s.serve(ctx, l, func() (loaded, error) {
 		next, err := reload()
 		next.Postgres.URL = l.Postgres.URL // the server is still the same
+		if len(next.Sealing.Keys) == 0 {
+			next.Sealing = l.Sealing
+		}
 		return next, err
 	})
 }
@@ -65,7 +68,7 @@ func loadDev(from sources) (loaded, error) {
 }
 
 // openDev starts Postgres if none is named, migrates it, and opens the rest as
-// relay run does.
+// relay run does. Secrets in a Postgres of its own it seals with a key of its own.
 func (s *servers) openDev(ctx context.Context, l *loaded) error {
 	if l.Postgres.URL == "" {
 		var err error
@@ -76,6 +79,13 @@ func (s *servers) openDev(ctx context.Context, l *loaded) error {
 			return err
 		}
 		l.Postgres.URL = databaseURL(s.postgres.URL())
+		if len(l.Sealing.Keys) == 0 {
+			key, err := keepDevKey(s.postgres.Dir())
+			if err != nil {
+				return err
+			}
+			l.Sealing.Keys = []relay.Secret{key}
+		}
 	}
 	applied, err := migrations.Up(ctx, string(l.Postgres.URL))
 	if err != nil {

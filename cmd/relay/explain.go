@@ -74,6 +74,9 @@ func (l loaded) withDevDatabase() loaded {
 	}
 	if _, err := os.Stat(filepath.Join(dir, ".s.PGSQL.5432")); err == nil {
 		l.Postgres.URL = databaseURL("host='" + dir + "' user=relay dbname=relay")
+		if key, err := readDevKey(dir); err == nil && len(l.Sealing.Keys) == 0 {
+			l.Sealing.Keys = []relay.Secret{key}
+		}
 	}
 	return l
 }

@@ -29,6 +29,11 @@ func faultsOf(t *testing.T, text string, from sources) []string {
 	return lines
 }
 
+const (
+	hash       = "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c"
+	sealingKey = "rsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+)
+
 func TestOneFault(t *testing.T) {
 	for _, tc := range []struct{ text, set, want string }{
 		{text: "delivery: {timeout: 30}", want: "relay.yaml:1: delivery.timeout = 30: is not a duration; write it with a unit, such as 30s"},
@@ -78,6 +83,21 @@ func TestOneFault(t *testing.T) {
 		{set: "log.level=verbose", want: "log.level = verbose: must be one of debug, info, warn or error"},
 		{set: "log.format=xml", want: "must be one of auto, json or console"},
 		{set: "admin.address=0.0.0.0:8422", want: "not a loopback address, so a token is required"},
+		{text: "admin: {tokens: {a: }}", want: "admin.tokens.a: a token without settings: it needs hash and scopes"},
+		{text: "admin: {tokens: {a: {scopes: [metrics]}}}", want: "admin.tokens.a.hash: is needed: relay token makes a token and its hash"},
+		{text: "admin: {tokens: {a: {hash: 'sha256:" + hash + "'}}}", want: "admin.tokens.a.scopes: must name at least one of metrics, ready or profiles"},
+		{text: "admin: {tokens: {a.b: {hash: 'sha256:" + hash + "', scopes: [ready, metric]}}}", want: "admin.tokens.a.b.scopes = [ready metric]: item 2 must be one of metrics, ready or profiles"},
+		{text: "admin: {tokens: {a: {hash: rat_0123456789, scopes: ready}}}", want: "relay.yaml:1: admin.tokens.a.hash = [hidden]: must be sha256: and 64 hexadecimal digits"},
+		{text: "admin: {tokens: {a: {hsah: x, hash: 'sha256:" + hash + "', scopes: ready}}}", want: "admin.tokens.a.hsah: unknown key; did you mean admin.tokens.a.hash?"},
+		{text: "admin: {tokens: 5}", want: "admin.tokens: is a section: write its keys below it"},
+		{text: "admin: {tokens: {a: {b: {c: 5}}}}", want: "admin.tokens.a.b.c: unknown key"},
+		{
+			text: "admin: {tokens: {a: {hash: 'sha256:" + hash + "', scopes: ready}, b: {hash: 'sha256:" + hash + "', scopes: ready}}}",
+			want: `token "b": it is the same as "a"`,
+		},
+		{set: "sealing.keys=", want: "--set: sealing.keys: key 1 of 1: does not begin with rsk_"},
+		{set: "sealing.keys=rsk_c2hvcnQ=", want: "--set: sealing.keys = [hidden]: key 1 of 1: is not rsk_ and 32 bytes in base64: make one with relay secret --sealing"},
+		{set: "sealing.keys=" + sealingKey + "," + sealingKey, want: "key 2 of 2: stands there twice"},
 		{set: "consumer.max_ack_pending=5", want: "at least consumer.slots (256)"},
 		{set: "delivery.connect_timeout=40s", want: "must be at most delivery.timeout (30s)"},
 		{set: "postgres.retention=10d", want: "must be at least 120d"},
@@ -233,6 +253,10 @@ func TestFaultsShowNoSecrets(t *testing.T) {
 		{set: "postgres.url=postgres://host:port/db?user=u&password=" + canary},
 		{set: "signing.secrets=whsec_" + canary},
 		{set: "admin.token=" + canary},
+		{text: "admin: {tokens: {a: {hash: " + canary + ", scopes: [metrics]}}}"},
+		{text: "admin: {tokens: {a: {hash: ['sha256:" + canary + "'], scopes: [metrics]}}}"},
+		{set: "sealing.keys=rsk_" + canary},
+		{text: "sealing: {keys: [" + canary + ", rsk_" + canary + "]}"},
 		{text: "admin: {token: {" + canary + ": 1}}"},
 		{text: "endpoints: {a: {url: 'http://u:" + canary + "@x'}}"},
 		{text: "endpoints: {a: {url: 'http://x?token=" + canary + "#frag'}}"},

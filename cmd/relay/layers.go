@@ -148,7 +148,8 @@ func noteLines(n *yaml.Node, path []string, lines map[string]int) {
 func (l *loader) environ(environ []string) {
 	byName := map[string][]setting{}
 	var names []string
-	for _, s := range keys(l.k.MapKeys("endpoints")...) {
+	known := named{endpoints: l.k.MapKeys("endpoints"), tokens: l.k.MapKeys("admin" + delim + "tokens")}
+	for _, s := range known.keys() {
 		name := variable(s.key())
 		byName[name] = append(byName[name], s)
 		names = append(names, name)
@@ -222,8 +223,11 @@ func (l *loader) refuses(path []string, value any, origin string) bool {
 	_, known := find(path)
 	switch {
 	case isSection(path) && (value == nil || isMap && len(m) == 0):
-		if path[0] == "endpoints" && len(path) == 2 {
+		switch section := namedSection(path); {
+		case section == 1 && len(path) == 2:
 			l.fault(key, origin, "an endpoint without settings: it needs a url at least")
+		case section == 2 && len(path) == 3:
+			l.fault(key, origin, "a token without settings: it needs hash and scopes")
 		}
 		return true
 	case isSection(path):
@@ -241,13 +245,13 @@ func (l *loader) refuses(path []string, value any, origin string) bool {
 
 func (l *loader) unknown(path []string, origin string) {
 	var names []string
-	if path[0] == "endpoints" && len(path) > 1 {
-		for _, s := range keys(path[1]) {
-			names = append(names, s.key())
-		}
-	} else {
-		for _, s := range keys() {
+	within := namedSection(path)
+	for _, s := range nameIn(path).keys() {
+		switch {
+		case within == 0 || len(path) <= within:
 			names = append(names, s.key(), strings.Join(s.path[:len(s.path)-1], "."))
+		case len(s.path) > within && slices.Equal(s.path[:within+1], path[:within+1]):
+			names = append(names, s.key())
 		}
 	}
 	key := strings.Join(path, ".")

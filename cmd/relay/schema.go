@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/admin"
 )
 
 // setting is one key of the configuration and its value. The whole shape of the
@@ -29,24 +29,54 @@ func (s setting) secret() bool {
 	if t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
 		t = t.Elem()
 	}
-	return t == reflect.TypeFor[relay.Secret]()
+	return t == reflect.TypeFor[relay.Secret]() || t == reflect.TypeFor[admin.Hash]() // where somebody may write the token itself
 }
 
 // settings returns every setting of a configuration, in the order of Config's
-// fields and of the names of endpoints and headers.
+// fields and of the names of endpoints, headers and tokens.
 func settings(c Config) []setting {
 	var all []setting
 	walk(reflect.ValueOf(c), nil, func(s setting) { all = append(all, s) })
 	return all
 }
 
-// keys returns the settings that exist, with those of each of the named endpoints.
-func keys(endpoints ...string) []setting {
-	c := Config{Endpoints: map[string]EndpointConfig{}}
-	for _, name := range endpoints {
+// named is what people call their endpoints and their tokens.
+type named struct{ endpoints, tokens []string }
+
+// keys returns the settings that exist, with those of all that is named.
+func (n named) keys() []setting {
+	c := Config{Endpoints: map[string]EndpointConfig{}, Admin: AdminConfig{Tokens: map[string]TokenConfig{}}}
+	for _, name := range n.endpoints {
 		c.Endpoints[name] = EndpointConfig{}
 	}
+	for _, name := range n.tokens {
+		c.Admin.Tokens[name] = TokenConfig{}
+	}
 	return settings(c)
+}
+
+// nameIn returns the name that a path holds, if it is long enough to hold one.
+func nameIn(path []string) (n named) {
+	switch section := namedSection(path); {
+	case section == 0 || len(path) <= section:
+	case section == 1:
+		n.endpoints = path[1:2]
+	default:
+		n.tokens = path[2:3]
+	}
+	return n
+}
+
+// namedSection returns how long the path of the section is in which path lies and
+// whose keys are names: endpoints and admin.tokens. 0 if it lies in neither.
+func namedSection(path []string) int {
+	switch {
+	case len(path) > 0 && path[0] == "endpoints":
+		return 1
+	case len(path) > 1 && path[0] == "admin" && path[1] == "tokens":
+		return 2
+	}
+	return 0
 }
 
 func walk(v reflect.Value, path []string, visit func(setting)) {
@@ -57,14 +87,12 @@ func walk(v reflect.Value, path []string, visit func(setting)) {
 		case value.Kind() == reflect.Struct:
 			walk(value, here, visit)
 		case value.Kind() == reflect.Map && value.Type().Elem().Kind() == reflect.Struct:
-			entries := value.Interface().(map[string]EndpointConfig) //nolint:forcetypeassert // the only such map
-			for _, name := range slices.Sorted(maps.Keys(entries)) {
-				walk(reflect.ValueOf(entries[name]), append(slices.Clone(here), name), visit)
+			for _, name := range sortedNames(value) {
+				walk(value.MapIndex(name), append(slices.Clone(here), name.String()), visit)
 			}
-		case value.Kind() == reflect.Map && value.Len() > 0:
-			headers := value.Interface().(map[string]relay.Secret) //nolint:forcetypeassert // the only other map
-			for _, name := range slices.Sorted(maps.Keys(headers)) {
-				visit(setting{path: append(slices.Clone(here), name), value: reflect.ValueOf(headers[name])})
+		case value.Kind() == reflect.Map && value.Len() > 0: // headers
+			for _, name := range sortedNames(value) {
+				visit(setting{path: append(slices.Clone(here), name.String()), value: value.MapIndex(name)})
 			}
 		default:
 			visit(setting{path: here, tag: field.Tag, value: value})
@@ -72,17 +100,18 @@ func walk(v reflect.Value, path []string, visit func(setting)) {
 	}
 }
 
+func sortedNames(m reflect.Value) []reflect.Value {
+	return slices.SortedFunc(slices.Values(m.MapKeys()), func(a, b reflect.Value) int {
+		return strings.Compare(a.String(), b.String())
+	})
+}
+
 // find returns the setting that a path names. A header of an endpoint belongs to
 // the setting headers.
 func find(path []string) (setting, bool) {
-	var known []setting
-	if len(path) > 2 && path[0] == "endpoints" {
-		known = keys(path[1])
-		if path[2] == "headers" && len(path) == 4 {
-			path = path[:3]
-		}
-	} else {
-		known = keys()
+	known := nameIn(path).keys()
+	if len(path) == 4 && path[0] == "endpoints" && path[2] == "headers" {
+		path = path[:3]
 	}
 	i := slices.IndexFunc(known, func(s setting) bool { return slices.Equal(s.path, path) })
 	if i < 0 {
@@ -93,27 +122,32 @@ func find(path []string) (setting, bool) {
 
 // isSection reports whether the path is above settings, and no setting itself.
 func isSection(path []string) bool {
-	if path[0] == "endpoints" {
-		return len(path) < 3
+	if section := namedSection(path); section > 0 {
+		return len(path) < section+2
 	}
-	return slices.ContainsFunc(keys(), func(s setting) bool {
+	return slices.ContainsFunc(named{}.keys(), func(s setting) bool {
 		return len(s.path) > len(path) && slices.Equal(s.path[:len(path)], path)
 	})
 }
 
-// split turns a dotted key into a path. The name of an endpoint may contain dots.
+// split turns a dotted key into a path. The names of endpoints and tokens may
+// contain dots.
 func split(key string) []string {
-	rest, isEndpoint := strings.CutPrefix(key, "endpoints.")
-	if !isEndpoint {
-		return strings.Split(key, ".")
+	for _, section := range []string{"endpoints", "admin.tokens"} {
+		rest, inside := strings.CutPrefix(key, section+".")
+		if !inside {
+			continue
+		}
+		path := strings.Split(section, ".")
+		if name, header, ok := strings.Cut(rest, ".headers."); ok && section == "endpoints" {
+			return append(path, name, "headers", header)
+		}
+		if i := strings.LastIndex(rest, "."); i > 0 {
+			return append(path, rest[:i], rest[i+1:])
+		}
+		return append(path, rest)
 	}
-	if name, header, ok := strings.Cut(rest, ".headers."); ok {
-		return []string{"endpoints", name, "headers", header}
-	}
-	if i := strings.LastIndex(rest, "."); i > 0 {
-		return []string{"endpoints", rest[:i], rest[i+1:]}
-	}
-	return []string{"endpoints", rest}
+	return strings.Split(key, ".")
 }
 
 // variable returns the environment variable that sets a key.

@@ -5,17 +5,23 @@ import (
 	"encoding/base64"
 	"fmt"
 
+	"github.com/relaywebhooks/relay/endpoint"
 	"github.com/relaywebhooks/relay/signature"
 )
 
 // secretCommand is relay secret.
 type secretCommand struct {
-	Ed25519 bool `name:"ed25519" help:"Make a pair: whsk_ for relay, whpk_ for the receiver, who then cannot sign."`
+	Sealing bool `name:"sealing" xor:"kind" help:"Make a key for sealing.keys instead, which keeps secrets in the database unreadable."`
+	Ed25519 bool `name:"ed25519" xor:"kind" help:"Make a pair: whsk_ for relay, whpk_ for the receiver, who then cannot sign."`
 }
 
 // Run shows a secret that nobody has seen. 32 bytes are within what the
 // specification allows for HMAC, and are the seed of an ed25519 key.
 func (c secretCommand) Run(p *program) error {
+	if c.Sealing {
+		_, err := fmt.Fprintln(p.stdout, string(endpoint.NewSealingKey()))
+		return err
+	}
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // which never fails
 	text := base64.StdEncoding.EncodeToString(seed[:])

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/admin"
 	"github.com/relaywebhooks/relay/audit"
 	"github.com/relaywebhooks/relay/consumer"
 	"github.com/relaywebhooks/relay/delivery"
@@ -92,6 +95,15 @@ func (c Config) consumerOptions(log zerolog.Logger) consumer.Options {
 		ExpiresAfter: o.ExpiresAfter, Sweep: o.Sweep, Drain: o.Drain, ReplayRate: c.Replay.Rate, Logger: log,
 		Lanes: consumer.LaneOptions{First: c.Lanes.First, Growth: c.Lanes.Growth, Most: c.Lanes.Most, Rate: c.Lanes.Rate},
 	}
+}
+
+func (c Config) adminOptions() admin.Options {
+	o := admin.Options{Address: c.Admin.Address, Token: c.Admin.Token}
+	for _, name := range slices.Sorted(maps.Keys(c.Admin.Tokens)) {
+		t := c.Admin.Tokens[name]
+		o.Tokens = append(o.Tokens, admin.Token{Name: name, Hash: t.Hash, Scopes: t.Scopes})
+	}
+	return o
 }
 
 func (c Config) streamOptions() consumer.StreamOptions {
