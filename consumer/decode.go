@@ -53,7 +53,7 @@ func (r *reading) hopeless() bool { return len(r.faults) >= maxFaults }
 func decode(m meta, header nats.Header, body []byte, expiresAfter time.Duration) (relay.Webhook, error) {
 	r := &reading{w: relay.Webhook{
 		Key: m.key, Generation: m.generation, Again: m.again,
-		Method: defaultMethod, ContentType: defaultMediaType,
+		Method: defaultMethod,
 	}}
 	h := canonical(header)
 	if size := producersBytes(header); size > relay.MaxMessageHeader {

@@ -75,6 +75,7 @@ func (c *Consumer) read(m message) (w relay.Webhook, ep relay.Endpoint, fault er
 	if fault == nil {
 		ep, fault = c.Endpoints.Find(w.Tenant, w.EndpointName, w.URL)
 	}
+	w.ContentType = cmp.Or(w.ContentType, ep.ContentType, defaultMediaType)
 	if fault != nil {
 		w.EndpointKey, w.IdempotencyKey = relay.InvalidEndpoint, ""
 		return w, ep, fault

@@ -19,7 +19,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/relaywebhooks/relay"
@@ -31,14 +30,9 @@ import (
 type Sender struct {
 	options Options
 	signer  *signature.Signer // for endpoints without secrets of their own; may be nil
-	http1   transport
-	http2   transport
-}
-
-// transport is what a Sender needs of an [http.Transport].
-type transport interface {
-	http.RoundTripper
-	CloseIdleConnections()
+	dialer  *dialer
+	common  transports // of endpoints without TLS settings of their own
+	own     keyring    // of the others
 }
 
 // New makes a Sender. It starts nothing and keeps nothing open; all faults of
@@ -56,9 +50,8 @@ func New(o Options) (*Sender, error) {
 		}
 		s.signer = signer
 	}
-	d := newDialer(o)
-	s.http1 = newTransport(o, d)
-	s.http2 = newTransport2(o, d)
+	s.dialer = newDialer(o)
+	s.common = newTransports(o, s.dialer)
 	return s, nil
 }
 
@@ -68,8 +61,8 @@ func New(o Options) (*Sender, error) {
 // exchange that the endpoint has answered already. A Sender that is only
 // replaced needs no CloseIdle: its connections end after Options.IdleTimeout.
 func (s *Sender) CloseIdle() {
-	s.http1.CloseIdleConnections()
-	s.http2.CloseIdleConnections()
+	s.common.closeIdle()
+	s.own.closeIdle()
 }
 
 // Send makes one exchange and says what came of it. It never fails and never
@@ -78,7 +71,9 @@ func (s *Sender) CloseIdle() {
 //
 // The webhook goes to its own URL, or to the endpoint's if it has none. The
 // endpoint's Timeout, Secrets and Header come before those of [Options] and
-// of the webhook. An endpoint with HTTP2 is offered that, over TLS.
+// of the webhook. An endpoint with HTTP2 is offered that, over TLS. One with TLS
+// settings has connections of its own, which no other endpoint uses; they are
+// told apart by the pointer, so that new settings hold from the next Send on.
 func (s *Sender) Send(ctx context.Context, ep relay.Endpoint, w relay.Webhook) (a relay.Attempt) {
 	a = relay.Attempt{Started: time.Now(), Kind: relay.Error}
 	defer func() {
@@ -91,21 +86,25 @@ func (s *Sender) Send(ctx context.Context, ep relay.Endpoint, w relay.Webhook) (
 	ctx, cancel := context.WithTimeoutCause(ctx, x.timeout, &x.expired)
 	defer cancel()
 
-	req, err := s.request(x.watch(ctx), &ep, &w, a.Started)
-	if err == nil {
-		err = x.do(s.transportFor(&ep, req), req, &a)
-	}
-	if err != nil {
+	x.certified = ep.TLS != nil && ep.TLS.Certificate != nil
+	if err := s.exchange(x.watch(ctx), x, &ep, &w, &a); err != nil {
 		x.blame(ctx, err, &a)
 	}
 	return a
 }
 
-func (s *Sender) transportFor(ep *relay.Endpoint, req *http.Request) transport {
-	if ep.HTTP2 && req.URL.Scheme == "https" {
-		return s.http2
+func (s *Sender) exchange(ctx context.Context, x *exchange, ep *relay.Endpoint, w *relay.Webhook, a *relay.Attempt) error {
+	req, err := s.request(ctx, ep, w, a.Started)
+	if err != nil {
+		return err
 	}
-	return s.http1
+	t := s.common
+	if ep.TLS != nil {
+		if t, err = s.trusting(ep.TLS, a.Started); err != nil {
+			return err
+		}
+	}
+	return x.do(t.offering(ep.HTTP2 && req.URL.Scheme == "https"), req, a)
 }
 
 func newSigner(secrets []relay.Secret) (*signature.Signer, error) {

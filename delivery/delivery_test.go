@@ -158,7 +158,7 @@ func TestProxyEnvironmentIsIgnored(t *testing.T) {
 	if accepted() != 0 {
 		t.Error("the proxy was called")
 	}
-	for _, tr := range []transport{s.http1, s.http2} {
+	for _, tr := range []transport{s.common.http1, s.common.http2} {
 		if h, ok := tr.(*http.Transport); !ok || h.Proxy != nil {
 			t.Error("a transport has a proxy")
 		}
@@ -175,10 +175,10 @@ func (oddTransport) CloseIdleConnections()                             {}
 
 func TestOddTransports(t *testing.T) {
 	s := newSender(t)
-	s.http1 = oddTransport{func() (*http.Response, error) { panic("odd\x00" + strings.Repeat("long", 200)) }}
+	s.common.http1 = oddTransport{func() (*http.Response, error) { panic("odd\x00" + strings.Repeat("long", 200)) }}
 	a := s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://127.0.0.1/"))
 	wantFailure(t, a, relay.Error, "panic")
-	s.http1 = oddTransport{func() (*http.Response, error) {
+	s.common.http1 = oddTransport{func() (*http.Response, error) {
 		return nil, fmt.Errorf("Post %q: %w", "http://127.0.0.1/?token=s3cret", errOdd)
 	}}
 	a = s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://127.0.0.1/?token=s3cret"))

@@ -6,13 +6,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/relaywebhooks/relay"
 )
 
 // dialer makes the connections. Every address that it calls, the guard has
@@ -23,7 +20,8 @@ type dialer struct {
 	remoteNames bool       // the proxy looks names up
 	net         net.Dialer // copied for each call
 	timeout     time.Duration
-	tls         *tls.Config // copied for each call
+	tls         *tls.Config      // copied for each call
+	certificate *tls.Certificate // relay's own, or nil
 }
 
 // newDialer expects options that are valid.
@@ -43,31 +41,6 @@ func newDialer(o Options) *dialer {
 		d.proxy = p
 	}
 	return d
-}
-
-func newTransport(o Options, d *dialer) *http.Transport {
-	t := &http.Transport{
-		Protocols:              new(http.Protocols),
-		DialContext:            d.dial,
-		DialTLSContext:         d.dialTLS("http/1.1"),
-		DisableCompression:     true,
-		MaxIdleConns:           o.MaxIdleConns,
-		MaxIdleConnsPerHost:    o.MaxIdleConnsPerHost,
-		IdleConnTimeout:        o.IdleTimeout,
-		MaxResponseHeaderBytes: relay.MaxResponseHeader,
-	}
-	t.Protocols.SetHTTP1(true)
-	return t
-}
-
-// newTransport2 is apart from the other, so that what an endpoint does with
-// HTTP/2 touches only those that asked for it.
-func newTransport2(o Options, d *dialer) *http.Transport {
-	t := newTransport(o, d)
-	t.Protocols.SetHTTP2(true)
-	t.DialTLSContext = d.dialTLS("h2", "http/1.1")
-	t.IdleConnTimeout = min(o.IdleTimeout, maxHTTP2Idle)
-	return t
 }
 
 // dial connects to host and port within the timeout.
@@ -90,10 +63,15 @@ func (d *dialer) dialTLS(protocols ...string) func(context.Context, string, stri
 		config.NextProtos = protocols
 		host, _, _ := net.SplitHostPort(address)
 		config.ServerName = strings.TrimSuffix(host, ".")
-		secure := tls.Client(&shared{Conn: conn}, config)
+		plain := &shared{Conn: conn}
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			plain.asked = true
+			return cmp.Or(d.certificate, &tls.Certificate{}), nil
+		}
+		secure := tls.Client(plain, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			_ = conn.Close()
-			return nil, d.tlsFailure(host, err)
+			return nil, d.tlsFailure(host, err, plain.asked)
 		}
 		return secure, nil
 	}
@@ -174,61 +152,12 @@ func (d *dialer) dialFailure(host, port string, err error) *failure {
 	return &failure{class: classConnect, text: to + ": no connection"}
 }
 
-func (d *dialer) tlsFailure(host string, err error) *failure {
+func (d *dialer) tlsFailure(host string, err error, asked bool) *failure {
 	if isTimeout(err) {
 		return &failure{class: classTimeout, text: host + ": no TLS handshake within " + d.timeout.String()}
 	}
 	if isReset(err) {
 		return &failure{class: classTLS, text: host + ": the connection broke during the TLS handshake"}
 	}
-	return &failure{class: classTLS, text: clean(host + ": " + tlsText(err))}
-}
-
-// shared is a TLS connection, over which several HTTP/2 exchanges may go at a
-// time. After one of them has failed, or was answered with more than anybody
-// reads, it is closed as soon as none is left, and so it is if much arrives while
-// there is none: otherwise an endpoint could go on sending frames, which cost us
-// more than they cost it, long after its exchange.
-type shared struct {
-	net.Conn
-	mu     sync.Mutex
-	users  int
-	served bool // there has been an exchange; what came before was the handshake
-	idle   int  // bytes that came since the last one
-	failed bool
-}
-
-// maxIdleBytes is room for what may arrive between two exchanges: a PING now and
-// then, new settings, a farewell.
-const maxIdleBytes = 16 << 10
-
-// Read counts what comes while nothing was asked for.
-func (c *shared) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.users > 0 || !c.served {
-		return n, err
-	}
-	if c.idle += n; c.idle > maxIdleBytes {
-		_ = c.Close()
-	}
-	return n, err
-}
-
-func (c *shared) enter() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.users++
-	c.served, c.idle = true, 0
-}
-
-func (c *shared) leave(failed bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.users--
-	c.failed = c.failed || failed
-	if c.failed && c.users == 0 {
-		_ = c.Close()
-	}
+	return &failure{class: classTLS, text: clean(host + ": " + tlsText(err, asked, d.certificate != nil))}
 }

@@ -21,8 +21,9 @@ const maxDrain = 64 << 10
 
 // exchange watches one request and its answer.
 type exchange struct {
-	timeout time.Duration
-	expired failure // the cause of our own deadline
+	timeout   time.Duration
+	expired   failure // the cause of our own deadline
+	certified bool    // relay has a certificate to show
 
 	connected atomic.Bool
 	reused    atomic.Bool // the connection has served another exchange before
@@ -53,6 +54,13 @@ func (x *exchange) enter(conn net.Conn) {
 			before.leave(true) // net/http gave that one up
 		}
 	}
+}
+
+// judged reports whether the connection may have ended because of the certificate
+// that the endpoint asked for: it did so in the handshake, and has answered nothing.
+func (x *exchange) judged() bool {
+	c := x.conn.Load()
+	return c != nil && c.asked && !x.reused.Load() && !x.answered.Load()
 }
 
 // do sends the request and reads the answer into the attempt.

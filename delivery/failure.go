@@ -57,12 +57,16 @@ func (x *exchange) explain(ctx context.Context, err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
 	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") {
-		return &failure{class: classTLS, text: clean("TLS was broken off: " + op.Err.Error())} // an alert
+	if op, ok := errors.AsType[*net.OpError](err); ok && isAlert(op) {
+		return &failure{class: classTLS, text: clean(alertText(op, false, x.certified))}
 	}
 	switch {
 	case isTimeout(err):
 		return &failure{class: classTimeout, text: "the connection died without a word"}
+	case isReset(err) && x.judged():
+		// With TLS 1.3 the endpoint sees the certificate when the handshake is over for
+		// relay, and its alert can be lost with the connection.
+		return &failure{class: classTLS, text: brokenText(x.certified)}
 	case isReset(err) && x.answered.Load():
 		return &failure{class: classReset, text: "the connection broke in the middle of the answer"}
 	case isReset(err):
@@ -145,17 +149,74 @@ func protocolText(err error) string {
 	return "the answer is not valid HTTP"
 }
 
-func tlsText(err error) string {
+// tlsText says why there was no handshake. Of a certificate it says whose it is: the
+// endpoint's, or relay's, if it was asked for one and has one to show.
+func tlsText(err error, asked, certified bool) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return "the endpoint does not speak TLS"
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && isAlert(op) {
+		return alertText(op, asked, certified)
+	} else if ok { // its text would tell addresses
+		return "the connection failed during the TLS handshake"
 	}
 	if verify, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		err = verify.Err
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return "the certificate is signed by an unknown authority"
+		return "its certificate is signed by an unknown authority"
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return "its certificate has expired or is not yet valid: " + strings.TrimPrefix(invalid.Detail, "current time ")
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "its certificate is for another name: " + strings.TrimPrefix(err.Error(), "x509: ")
 	}
 	return strings.TrimPrefix(err.Error(), "x509: ")
+}
+
+// alerts are those that are about a certificate of relay's, in the words of
+// crypto/tls, which exports no values for them.
+var alerts = []struct{ found, text string }{
+	{"certificate required", "and none was shown to it"},
+	{"expired certificate", "and says that relay's has expired"},
+	{"revoked certificate", "and says that relay's was revoked"},
+	{"unknown certificate authority", "and does not know the authority that signed relay's"},
+	{"unsupported certificate", "and says that relay's is of no kind that it takes"},
+	{"unknown certificate", "and does not accept relay's"},
+	{"bad certificate", "and does not accept relay's"},
+	{"access denied", "and does not let in the one that relay showed"},
+	{handshakeFailure, "and does not accept relay's, or there is something else that it does not say"},
+}
+
+// handshakeFailure says anything, but who asked for a certificate and was shown
+// none often says no more.
+const handshakeFailure = "handshake failure"
+
+// brokenText is for who says nothing about the certificate that it asked for.
+func brokenText(certified bool) string {
+	if certified {
+		return "the endpoint wants a client certificate, and broke the connection off when it had seen relay's"
+	}
+	return "the endpoint wants a client certificate, and broke the connection off without one: register it with one"
+}
+
+// isAlert reports whether TLS was ended by an alert, the endpoint's or relay's.
+func isAlert(op *net.OpError) bool { return op.Op == "remote error" || op.Op == "local error" }
+
+// alertText is about a TLS alert, which ends the connection.
+func alertText(alert *net.OpError, asked, certified bool) string {
+	said := strings.TrimPrefix(alert.Err.Error(), "tls: ")
+	for _, a := range alerts {
+		if alert.Op != "remote error" || said != a.found || said == handshakeFailure && !asked {
+			continue
+		}
+		if !certified {
+			return "the endpoint wants a client certificate (" + said + "): register it with one"
+		}
+		return "the endpoint wants a client certificate, " + a.text + " (" + said + ")"
+	}
+	return "TLS was broken off: " + said
 }
 
 // clean makes a text printable and short.

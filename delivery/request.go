@@ -33,6 +33,9 @@ func (s *Sender) request(ctx context.Context, ep *relay.Endpoint, w *relay.Webho
 	if err := s.sign(h, ep, w, at); err != nil {
 		return nil, err
 	}
+	if ep.TLS != nil && target.Scheme != "https" {
+		return nil, &failure{class: classRequest, text: "the endpoint is registered with TLS settings, and its URL does not begin with https://"}
+	}
 	req := &http.Request{
 		Method:        method,
 		URL:           target,
@@ -101,7 +104,7 @@ func (s *Sender) header(ep *relay.Endpoint, w *relay.Webhook) (*header, error) {
 			return nil, err
 		}
 	}
-	contentType := w.ContentType
+	contentType := cmp.Or(w.ContentType, ep.ContentType)
 	if contentType == "" && len(w.Body) > 0 {
 		contentType = "application/json"
 	}

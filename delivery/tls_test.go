@@ -204,6 +204,15 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// countClosed tells of every connection that has ended.
+func countClosed(closed chan<- struct{}) func(net.Conn, http.ConnState) {
+	return func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+}
+
 // After a failed exchange an HTTP/2 connection is not kept: what the endpoint
 // goes on sending over it would be read for nothing.
 func TestFailedHTTP2ConnectionsAreClosed(t *testing.T) {
@@ -217,11 +226,7 @@ func TestFailedHTTP2ConnectionsAreClosed(t *testing.T) {
 	r.TLS = &tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}}
 	r.EnableHTTP2 = true
 	closed := make(chan struct{}, 8)
-	r.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateClosed {
-			closed <- struct{}{}
-		}
-	}
+	r.Config.ConnState = countClosed(closed)
 	r.StartTLS()
 	defer close(release)
 	s := newSender(t, func(o *Options) { o.RootCAs = ours.pool() })

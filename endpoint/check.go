@@ -73,7 +73,7 @@ func checkExchange(ep relay.Endpoint) (faults []error) {
 			faults = append(faults, fmt.Errorf("content type %.80q: want a media type such as text/plain; charset=utf-8", t))
 		}
 	}
-	if all, ok := relay.CheckTLS(ep.TLS).(interface{ Unwrap() []error }); ok { //nolint:errorlint // it is what errors.Join returned
+	if all, ok := relay.CheckTLS(ep.TLS).(interface{ Unwrap() []error }); ok {
 		faults = append(faults, all.Unwrap()...)
 	}
 	if ep.TLS != nil && !strings.HasPrefix(strings.ToLower(ep.URL), "https:") {

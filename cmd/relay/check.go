@@ -200,26 +200,6 @@ func (c *checker) limits() {
 	}
 }
 
-func (c *checker) endpoints() {
-	for name, e := range c.Endpoints {
-		key := "endpoints." + name
-		c.when(len(name) == 0 || len(name) > relay.MaxName, key+".url", "the endpoint's name must have 1 to %d bytes", relay.MaxName)
-		if _, err := relay.CheckURL(string(e.URL)); e.URL == "" {
-			c.wrong(key+".url", "is missing")
-		} else if err != nil {
-			c.wrong(key+".url", "%s", strings.TrimPrefix(err.Error(), "URL: "))
-		}
-		for header, value := range e.Headers {
-			if err := relay.CheckRequestHeader(header, string(value)); err != nil {
-				c.wrong(key+".headers."+header, "%s", err)
-			}
-		}
-		c.when(e.Secrets != nil && len(e.Secrets) == 0, key+".secrets",
-			"names no secret: write one, or take the line out, and signing.secrets sign")
-		c.secrets(key+".secrets", e.Secrets)
-	}
-}
-
 // packages has relay's packages look at what they will be given: they know their
 // own bounds, and which endpoints are in each other's way.
 func (c *checker) packages() {

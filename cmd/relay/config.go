@@ -135,7 +135,14 @@ type EndpointConfig struct {
 	Schedule     []time.Duration         `koanf:"schedule" min:"0s"`
 	MaxAttempts  int                     `koanf:"max_attempts" min:"0" max:"100"`
 	SuccessCodes codeRanges              `koanf:"success_codes"`
+	ContentType  string                  `koanf:"content_type"`
+	Basic        relay.Secret            `koanf:"basic"`
+	Bearer       relay.Secret            `koanf:"bearer"`
 	HTTP2        bool                    `koanf:"http2"`
+	CA           string                  `koanf:"ca"`
+	Certificate  string                  `koanf:"certificate"`
+	Key          string                  `koanf:"key"`
+	Heed         bool                    `koanf:"heed"`
 }
 
 // LanesConfig says how fast parked events are brought back when their endpoint

@@ -56,13 +56,14 @@ var reloadable = []string{"policy", "delivery", "signing", "endpoints"}
 // refused everything stays as it was.
 func (a *app) Reload(next loaded) error {
 	p := next.policyOptions()
-	if err := errors.Join(p.Validate()); err != nil {
+	list, err := next.registered()
+	if err := errors.Join(err, p.Validate()); err != nil {
 		return err
 	}
 	if err := a.sender.replace(next.sending(a.own.list)); err != nil {
 		return err
 	}
-	if err := a.found.Replace(next.registered()); err != nil {
+	if err := a.found.Replace(list); err != nil {
 		return errors.Join(err, a.sender.replace(a.config.sending(a.own.list)))
 	}
 	a.found.policy.Store(&next.Policy)

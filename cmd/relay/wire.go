@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"maps"
-	"net/http"
 	"net/netip"
 	"os"
 	"slices"
@@ -127,22 +126,6 @@ func (c Config) natsOptions(log zerolog.Logger) embedded.NATSOptions {
 	return o
 }
 
-func (c Config) registered() []relay.Endpoint {
-	var list []relay.Endpoint
-	for name, e := range c.Endpoints {
-		header := http.Header{}
-		for k, v := range e.Headers {
-			header.Set(k, string(v))
-		}
-		list = append(list, relay.Endpoint{
-			Name: name, URL: string(e.URL), Secrets: e.Secrets, Header: header, Timeout: e.Timeout,
-			Concurrency: e.Concurrency, Rate: e.Rate, Burst: e.Burst, Schedule: e.Schedule,
-			MaxAttempts: e.MaxAttempts, SuccessCodes: e.SuccessCodes, HTTP2: e.HTTP2,
-		})
-	}
-	return list
-}
-
 // endpoints is the registry, with the settings of policy that hold for every
 // endpoint but are no options of package policy. Both can be replaced.
 type endpoints struct {
@@ -151,7 +134,11 @@ type endpoints struct {
 }
 
 func newEndpoints(c Config) (*endpoints, error) {
-	registry, err := endpoint.New(c.registered())
+	list, err := c.registered()
+	if err != nil {
+		return nil, err
+	}
+	registry, err := endpoint.New(list)
 	if err != nil {
 		return nil, err
 	}
