@@ -1,6 +1,13 @@
-// Package endpoint is the registry of endpoints and their settings. An endpoint
-// that is not registered is made from the URL alone: scheme, host, port and
-// path, without the query.
+// Package endpoint is the registry of endpoints and their settings. They stand in
+// the configuration file or in the database, where [Store] reads and writes them
+// and [Service] lets operators change them. An endpoint that is not registered is
+// made from the URL alone: scheme, host, port and path, without the query.
+//
+//	endpoint.go  Registry: whom a webhook goes to; and what an endpoint's key is
+//	merge.go     how the file's endpoints and the table's become one registry
+//	settings.go  the JSON of an endpoint's settings; read.go reads it, check.go judges it
+//	store.go     Store: the table; write.go changes it, state.go pauses and disables
+//	service.go   Service: the NATS micro service; answers.go has its verbs
 package endpoint
 
 import (
@@ -9,33 +16,34 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/relaywebhooks/relay"
 )
 
-// Registry knows the registered endpoints. It is safe for concurrent use, and
-// reading takes no lock.
+// Registry knows the registered endpoints, and those that are held. It is safe
+// for concurrent use, and reading takes no lock.
 type Registry struct {
-	table atomic.Pointer[table] // never nil
-}
+	// What Find reads. The values are *relay.Endpoint and never changed.
+	byKey  sync.Map
+	byName sync.Map // by title
+	byURL  sync.Map // by title: the canonical URL without query
+	held   sync.Map // by key: endpoints that are not registered, with Held and Released alone
 
-// table is one state of the registry. It is never changed.
-type table struct {
-	byName map[title]relay.Endpoint
-	byURL  map[title]relay.Endpoint // by canonical URL without query
-	byKey  map[string]relay.Endpoint
+	sources // what those are made of
+
+	look func() // has the table read now; nil without one
 }
 
 // title is a name or a URL, which belongs to one tenant.
 type title struct{ tenant, text string }
 
-// New makes a registry of endpoints. Each needs a name and a URL, both of which
-// belong to it alone; queries do not make URLs different. A Key is set for each,
-// whatever it was. The error names every fault of every endpoint.
+// New makes a registry of the configuration file's endpoints. Each needs a name
+// and a URL, both of which belong to it alone; queries do not make URLs different.
+// A Key is set for each, whatever it was. The error names every fault of every
+// endpoint.
 func New(endpoints []relay.Endpoint) (*Registry, error) {
 	r := &Registry{}
 	if err := r.Replace(endpoints); err != nil {
@@ -44,14 +52,12 @@ func New(endpoints []relay.Endpoint) (*Registry, error) {
 	return r, nil
 }
 
-// Replace exchanges all endpoints at once. If there is any fault the registry
-// stays as it is.
+// Replace exchanges all endpoints of the configuration file at once. If there is
+// any fault the registry stays as it is. Those of the database are not touched;
+// where both have one, the file has its settings and the database says whether it
+// is paused or disabled.
 func (r *Registry) Replace(endpoints []relay.Endpoint) error {
-	t := &table{
-		byName: make(map[title]relay.Endpoint, len(endpoints)),
-		byURL:  make(map[title]relay.Endpoint, len(endpoints)),
-		byKey:  make(map[string]relay.Endpoint, len(endpoints)),
-	}
+	t := newTable(len(endpoints))
 	var faults []error
 	for i, ep := range endpoints {
 		for _, fault := range append(check(ep), t.add(ep)...) {
@@ -61,27 +67,8 @@ func (r *Registry) Replace(endpoints []relay.Endpoint) error {
 	if len(faults) > 0 {
 		return errors.Join(faults...)
 	}
-	r.table.Store(t)
+	r.replace(t.byKey)
 	return nil
-}
-
-// add takes an endpoint into the table under its name and its URL.
-func (t *table) add(ep relay.Endpoint) (faults []error) {
-	canonical, err := relay.CheckURL(ep.URL)
-	if err != nil {
-		return []error{err}
-	}
-	bare := withoutQuery(canonical)
-	name, url := title{ep.Tenant, ep.Name}, title{ep.Tenant, bare}
-	ep.URL, ep.Key = canonical, title{ep.Tenant, "name:" + ep.Name}.hash()
-	if _, taken := t.byName[name]; taken {
-		faults = append(faults, errors.New("the name is taken by another endpoint"))
-	}
-	if other, taken := t.byURL[url]; taken {
-		faults = append(faults, fmt.Errorf("%s is the URL of %q too; a query makes no difference", bare, other.Name))
-	}
-	t.byName[name], t.byURL[url], t.byKey[ep.Key] = ep, ep, ep
-	return faults
 }
 
 // Find returns the endpoint that a webhook goes to, with the canonical URL to
@@ -89,48 +76,84 @@ func (t *table) add(ep relay.Endpoint) (faults []error) {
 // any other.
 //
 // If name is set, it is the registered endpoint of that name and its own URL;
-// rawURL is not looked at. An unknown name is an error. Else the endpoint is
-// the one registered for rawURL, or if there is none, one without settings; the
-// URL to send to is rawURL with its query. The error for a URL that relay cannot
+// rawURL is not looked at. An unknown name is looked up in the database, and an
+// error if it is not there either. Else the endpoint is the one registered for
+// rawURL, or if there is none, one without settings, which may be held all the
+// same; the URL to send to is rawURL with its query. The error for a URL that relay cannot
 // send to is that of [relay.CheckURL].
 //
 // The slices and maps in the result are shared and must not be changed.
 func (r *Registry) Find(tenant, name, rawURL string) (relay.Endpoint, error) {
-	t := r.table.Load()
 	if name != "" {
-		ep, ok := t.byName[title{tenant, name}]
-		if !ok {
-			return relay.Endpoint{}, fmt.Errorf(
-				"endpoint: no endpoint %.80q is registered: add it to the configuration, or publish with a URL", name)
+		ep, ok := r.named(tenant, name)
+		if !ok && r.look != nil {
+			r.look() // it may have been registered a moment ago
+			ep, ok = r.named(tenant, name)
 		}
-		return ep, nil
+		if !ok {
+			return relay.Endpoint{}, fmt.Errorf("endpoint: no endpoint %.80q is registered, or no longer: "+
+				"register it (relay endpoint put), or publish with a URL", name)
+		}
+		return *ep, nil
 	}
 	canonical, err := relay.CheckURL(rawURL)
 	if err != nil {
 		return relay.Endpoint{}, fmt.Errorf("endpoint: %w", err)
 	}
+	return r.ofURL(tenant, canonical), nil
+}
+
+func (r *Registry) ofURL(tenant, canonical string) (ep relay.Endpoint) {
 	found := title{tenant, withoutQuery(canonical)}
-	ep, ok := t.byURL[found]
-	if !ok {
+	if known, ok := load(&r.byURL, found); ok {
+		ep = *known
+	} else {
 		ep.Tenant, ep.Key = tenant, found.hash()
+		if state, ok := load(&r.held, ep.Key); ok {
+			ep.Held, ep.Released = state.Held, state.Released
+		}
 	}
 	ep.URL = canonical
-	return ep, nil
+	return ep
+}
+
+func (r *Registry) named(tenant, name string) (*relay.Endpoint, bool) {
+	return load(&r.byName, title{tenant, name})
+}
+
+func load(m *sync.Map, key any) (*relay.Endpoint, bool) {
+	v, _ := m.Load(key)
+	ep, ok := v.(*relay.Endpoint)
+	return ep, ok
 }
 
 // ByKey returns the endpoint with a key, if the registry knows anything about it:
 // most of all whether it is held. The result is as shared as that of Find.
 func (r *Registry) ByKey(key string) (relay.Endpoint, bool) {
-	ep, ok := r.table.Load().byKey[key]
-	return ep, ok
+	ep, ok := load(&r.byKey, key)
+	if !ok {
+		ep, ok = load(&r.held, key)
+	}
+	if !ok {
+		return relay.Endpoint{}, false
+	}
+	return *ep, true
 }
 
 // All returns every registered endpoint, by tenant and name. The caller may change
 // the slice, but not what its items point to.
 func (r *Registry) All() []relay.Endpoint {
-	return slices.SortedFunc(maps.Values(r.table.Load().byName), func(a, b relay.Endpoint) int {
+	var all []relay.Endpoint
+	r.byKey.Range(func(_, v any) bool {
+		if ep, ok := v.(*relay.Endpoint); ok {
+			all = append(all, *ep)
+		}
+		return true
+	})
+	slices.SortFunc(all, func(a, b relay.Endpoint) int {
 		return cmp.Or(strings.Compare(a.Tenant, b.Tenant), strings.Compare(a.Name, b.Name))
 	})
+	return all
 }
 
 // Key returns the key of the endpoint that a URL of no tenant belongs to if it is not
@@ -163,12 +186,4 @@ func (t title) hash() string {
 	}
 	sum := sha256.Sum256([]byte(s))
 	return letters.EncodeToString(sum[:16])
-}
-
-// describe names an endpoint in an error, also one that has no name.
-func describe(ep relay.Endpoint, i int) string {
-	if ep.Name == "" {
-		return fmt.Sprintf("number %d", i+1)
-	}
-	return fmt.Sprintf("%.80q", ep.Name)
 }

@@ -35,7 +35,7 @@ func ExampleRegistry_Find() {
 	// Output:
 	// orders 4 https://shop.example/hooks/orders?shop=7
 	// true
-	// endpoint: no endpoint "invoices" is registered: add it to the configuration, or publish with a URL
+	// endpoint: no endpoint "invoices" is registered, or no longer: register it (relay endpoint put), or publish with a URL
 }
 
 // One key is one circuit, one lane, one rate: spellings must not matter, and
@@ -171,11 +171,11 @@ func TestNewNamesEveryFault(t *testing.T) {
 		{Name: "x\n", URL: "https://x.example"},
 	})
 	want := []string{
-		`"all": URL: scheme "ftp"`, `"all": timeout`, `"all": concurrency`, `"all": rate`, `"all": burst`, `"all": max attempts`,
-		`"all": schedule: wait 2`, `"all": success codes 299–200`, `"all": secret 2`, `"all": header Host`, `"all": header X-A`,
-		`"all": content type "json"`, `"all": ca: is not PEM`, `"all": certificate: is missing`, `"all": the URL does not begin with https://`,
-		`number 2: has no name`, `"b": https://a.example/ is the URL of "" too`, `"b": the name is taken`,
-		`the name is longer than 256 bytes`, `the name holds a control character`,
+		`"all": URL: scheme "ftp"`, `"all": timeout`, `"all": concurrency`, `"all": rate`, `"all": burst`, `"all": max_attempts`,
+		`"all": schedule: wait 2`, `"all": success_codes: 299–200`, `"all": secrets: number 2`, `"all": headers: header Host`, `"all": headers: header X-A`,
+		`"all": content_type: is "json"`, `"all": ca: is not PEM`, `"all": certificate: is missing`, `"all": url: does not begin with https://`,
+		`number 2: name: is missing`, `"b": https://a.example/ is the URL of "" too`, `"b": the name is taken`,
+		`name: is longer than 256 bytes`, `name: holds a control character`,
 	}
 	if err == nil {
 		t.Fatal("no fault was found")

@@ -44,9 +44,13 @@ const Patience = 20 * time.Second
 
 // Options change what Start starts. Each field's zero value works.
 type Options struct {
-	// Endpoints are registered by name, beside those that messages write out
-	// as a URL.
+	// Endpoints stand in the configuration file, as it were, beside those that
+	// messages write out as a URL.
 	Endpoints []relay.Endpoint
+	// Store changes how endpoints are registered in the database, see
+	// [Relay.Register]. Its collaborators are filled in; secrets are sealed with
+	// [SealingKey] if there is no Sealer.
+	Store endpoint.StoreOptions
 	// Policy defaults to 5 attempts, 10 ms apart and doubling, without jitter.
 	Policy policy.Options
 	// Delivery may call loopback addresses on any port, in addition to what is
@@ -77,7 +81,8 @@ type Relay struct {
 	NATS     *embedded.NATS
 	Consumer *consumer.Consumer
 	Policies *policy.Set
-	URL      string // of the database
+	Store    *endpoint.Store // of endpoints in the database
+	URL      string          // of the database
 
 	t    testing.TB
 	stop func()
@@ -158,8 +163,7 @@ func (r *Relay) run(o Options) {
 	r.check(err)
 	pool, err := audit.Pool(r.t.Context(), r.URL)
 	r.check(err)
-	registry, err := endpoint.New(o.Endpoints)
-	r.check(err)
+	registry := r.register(o, pool, log)
 	sender, err := delivery.New(open(o.Delivery))
 	r.check(err)
 	if o.Audit.Worker == "" {
@@ -193,19 +197,20 @@ func (r *Relay) run(o Options) {
 	r.Policies = policies
 	r.Consumer, err = consumer.New(c)
 	r.check(err)
-	r.start(record, policies)
+	r.start(record.Run, policies.Run, r.Store.Run)
 	r.t.Cleanup(func() { pool.Close(); conn.Close(); sender.CloseIdle() })
 	r.t.Cleanup(r.Stop)
 }
 
-// start runs the three that work, and stops them in order: the consumer
-// finishes what is in hand before the audit log ends.
-func (r *Relay) start(record *audit.Log, policies *policy.Set) {
+// start runs the consumer and what it needs, and stops them in order: the
+// consumer finishes what is in hand before the audit log ends.
+func (r *Relay) start(needed ...func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	after, cancelAfter := context.WithCancel(context.Background())
 	var consuming, recording sync.WaitGroup
-	recording.Go(func() { _ = record.Run(after) })
-	recording.Go(func() { _ = policies.Run(after) })
+	for _, run := range needed {
+		recording.Go(func() { _ = run(after) })
+	}
 	ended := make(chan error, 1)
 	consuming.Go(func() { ended <- r.Consumer.Run(ctx) })
 	r.stop = sync.OnceFunc(func() {

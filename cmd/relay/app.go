@@ -16,6 +16,7 @@ import (
 	"github.com/relaywebhooks/relay/admin"
 	"github.com/relaywebhooks/relay/audit"
 	"github.com/relaywebhooks/relay/consumer"
+	"github.com/relaywebhooks/relay/endpoint"
 	"github.com/relaywebhooks/relay/policy"
 )
 
@@ -31,6 +32,7 @@ type app struct {
 	policies *policy.Set
 	pauses   *consumer.Pauses
 	found    *endpoints
+	store    *endpoint.Store
 	sender   *sender
 	consumer *consumer.Consumer
 	working  <-chan struct{} // closed when it has found its streams
@@ -62,6 +64,9 @@ func newApp(ctx context.Context, config loaded, s *servers) (*app, error) {
 	if a.found, err = newEndpoints(config.Config); err != nil {
 		return nil, err
 	}
+	if err = a.register(ctx); err != nil {
+		return nil, err
+	}
 	if err = a.sender.replace(config.sending(a.own.list)); err != nil {
 		return nil, err
 	}
@@ -77,6 +82,14 @@ func newApp(ctx context.Context, config loaded, s *servers) (*app, error) {
 	pages.Metrics, pages.Log, pages.Checks = metrics, log, a.checks()
 	a.admin = admin.New(pages)
 	return a, nil
+}
+
+// register reads which endpoints stand in the database.
+func (a *app) register(ctx context.Context) error {
+	o := a.config.storeOptions(a.found.Registry, a.log)
+	o.Pool = a.pool
+	a.store = endpoint.NewStore(o)
+	return a.store.Load(ctx)
 }
 
 // circuitChanged tells people, the audit log and whoever listens.
@@ -119,7 +132,7 @@ func (a *app) Run(ctx context.Context) error {
 
 	var upkeep sync.WaitGroup
 	var failed atomic.Pointer[error]
-	for _, run := range []func(context.Context) error{a.record.Run, a.policies.Run, a.own.Run, a.runAdmin, collectLess} {
+	for _, run := range []func(context.Context) error{a.record.Run, a.policies.Run, a.store.Run, a.own.Run, a.runAdmin, collectLess} {
 		upkeep.Go(func() {
 			if err := run(after); err != nil {
 				failed.CompareAndSwap(nil, &err)

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -84,34 +83,15 @@ type codeRanges []relay.CodeRange
 
 // UnmarshalText reads codes and ranges of codes, separated by commas.
 func (c *codeRanges) UnmarshalText(text []byte) error {
-	ranges := codeRanges{}
-	for part := range strings.SplitSeq(string(text), ",") {
-		from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
-		if !isRange {
-			to = from
-		}
-		lo, err1 := strconv.Atoi(strings.TrimSpace(from))
-		hi, err2 := strconv.Atoi(strings.TrimSpace(to))
-		if err1 != nil || err2 != nil || lo < 200 || hi > 599 || lo > hi {
-			return errors.New("must be status codes from 200 to 599, such as 200-299 or 200,202")
-		}
-		ranges = append(ranges, relay.CodeRange{From: lo, To: hi})
+	ranges, err := relay.ParseCodes(string(text))
+	if err == nil {
+		*c = ranges
 	}
-	*c = ranges
-	return nil
+	return err
 }
 
 // String returns what UnmarshalText reads.
-func (c codeRanges) String() string {
-	parts := make([]string, len(c))
-	for i, r := range c {
-		parts[i] = strconv.Itoa(r.From)
-		if r.To != r.From {
-			parts[i] += "-" + strconv.Itoa(r.To)
-		}
-	}
-	return strings.Join(parts, ",")
-}
+func (c codeRanges) String() string { return relay.FormatCodes(c) }
 
 // serverURL is one NATS URL, or several with commas between them. It prints
 // without its password.
@@ -178,50 +158,9 @@ func redactURL(s string) string {
 	return u.Redacted()
 }
 
-var days = regexp.MustCompile(`^([0-9]{1,6})d(.*)$`)
+func parseDuration(s string) (time.Duration, error) { return relay.ParseDuration(s) }
 
-// parseDuration is time.ParseDuration with days, and without a bare 0's
-// exception: every duration has a unit.
-func parseDuration(s string) (time.Duration, error) {
-	s = strings.TrimSpace(s)
-	var whole time.Duration
-	if m := days.FindStringSubmatch(s); m != nil {
-		n, _ := strconv.Atoi(m[1]) // at most six digits
-		if n > 100_000 {
-			return 0, errors.New("is longer than relay can count")
-		}
-		if whole, s = time.Duration(n)*24*time.Hour, m[2]; s == "" {
-			return whole, nil
-		}
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || s == "0" {
-		return 0, errors.New("is not a duration; write it with a unit, such as 30s, 5m or 2d")
-	}
-	if d < 0 {
-		return 0, errors.New("must not be negative")
-	}
-	if whole+d < 0 {
-		return 0, errors.New("is longer than relay can count")
-	}
-	return whole + d, nil
-}
-
-// formatDuration writes what parseDuration reads, without idle zeros.
-func formatDuration(d time.Duration) string {
-	const day = 24 * time.Hour
-	if d > 0 && d%day == 0 {
-		return strconv.FormatInt(int64(d/day), 10) + "d"
-	}
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
+func formatDuration(d time.Duration) string { return relay.FormatDuration(d) }
 
 func joinWords[T ~string](words []T) string {
 	s := make([]string, len(words))

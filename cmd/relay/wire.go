@@ -163,6 +163,12 @@ func (e *endpoints) Find(tenant, name, url string) (relay.Endpoint, error) {
 	return ep, err
 }
 
+// storeOptions say where endpoints are registered while relay runs.
+func (c Config) storeOptions(registry *endpoint.Registry, log zerolog.Logger) endpoint.StoreOptions {
+	longest := max(c.Consumer.AckWait-ackMargin(time.Hour), c.Consumer.AckWait*2/3) // see check.times
+	return endpoint.StoreOptions{Registry: registry, Longest: min(longest, c.Consumer.Drain, 10*time.Minute), Logger: log}
+}
+
 // sender is a delivery.Sender that can be replaced while it works.
 type sender struct {
 	current atomic.Pointer[delivery.Sender]

@@ -1,0 +1,347 @@
+package endpoint
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// StoreOptions are the settings of a [Store]. Pool and Registry are required.
+type StoreOptions struct {
+	Pool *pgxpool.Pool
+	// Registry is given what stands in the table, and asks for it when it is asked
+	// for a name that it does not know.
+	Registry *Registry
+	// Sealer seals secrets. Defaults to one without keys: then endpoints can have
+	// no secrets in the table.
+	Sealer *Sealer
+	// Compile makes a template, which is JSON, into what shapes webhooks; its error
+	// is for people. Defaults to refusing every template.
+	Compile func(template []byte) (relay.Shaper, error)
+	// Longest is the longest timeout that an endpoint may have. Defaults to 10
+	// minutes.
+	Longest time.Duration
+	// Poll is how often changes are looked for. Defaults to 250 ms.
+	Poll time.Duration
+	// OnChange is called after each change that was made through this Store, and
+	// must not block. Defaults to nothing.
+	OnChange func(Change)
+	// Logger defaults to silence.
+	Logger zerolog.Logger
+}
+
+const (
+	defaultPoll    = 250 * time.Millisecond
+	defaultLongest = 10 * time.Minute
+	patience       = 5 * time.Second // with Postgres
+	lookPatience   = 2 * time.Second // of who asks for an unknown name
+	pageSize       = 2000            // rows read at a time
+)
+
+// Store keeps the endpoints that are registered in the database, and which
+// endpoints are paused or disabled: the table relay.endpoint_settings. What
+// changes there, by whatever process or by hand, is in the Registry within a
+// second. It is safe for concurrent use.
+type Store struct {
+	o StoreOptions
+
+	reading  sync.Mutex // of everything below
+	began    time.Time  // of the latest reading that succeeded
+	revision int64      // up to which the Registry knows the table
+	ending   map[string]time.Time
+	faulty   map[string]string // what was wrong with a row, by key: it is logged once
+}
+
+// NewStore makes a Store. [Store.Load] is to be called before webhooks are sent,
+// and [Store.Run] keeps up with changes.
+func NewStore(o StoreOptions) *Store {
+	o.Poll, o.Longest = cmp.Or(o.Poll, defaultPoll), cmp.Or(o.Longest, defaultLongest)
+	if o.Sealer == nil {
+		o.Sealer = &Sealer{}
+	}
+	if o.OnChange == nil {
+		o.OnChange = func(Change) {}
+	}
+	s := &Store{o: o, ending: map[string]time.Time{}, faulty: map[string]string{}}
+	o.Registry.look = s.look
+	return s
+}
+
+// Load reads the whole table.
+func (s *Store) Load(ctx context.Context) error {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	s.revision = 0
+	if err := s.read(ctx); err != nil {
+		return fmt.Errorf("endpoint: read the registered endpoints: %w", err)
+	}
+	return nil
+}
+
+// Run takes over changes until ctx ends. While Postgres is away the Registry stays
+// as it is.
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(s.o.Poll)
+	defer tick.Stop()
+	away := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := s.refresh(ctx, patience)
+		switch {
+		case err != nil && ctx.Err() == nil && !away:
+			s.o.Logger.Warn().Err(err).Msg("cannot read the registered endpoints; those known stay as they are")
+		case err == nil && away:
+			s.o.Logger.Info().Msg("the registered endpoints can be read again")
+		}
+		away = err != nil
+	}
+}
+
+// look has the table read, for somebody who asks for what is not there. Who waits
+// while another reads shares the next reading: what was written before the question
+// is in it.
+func (s *Store) look() {
+	if err := s.refresh(context.Background(), lookPatience); err != nil {
+		s.o.Logger.Debug().Err(err).Msg("cannot look for an endpoint that is not known")
+	}
+}
+
+// refresh takes over what has changed, unless that was done since it was called.
+func (s *Store) refresh(ctx context.Context, patience time.Duration) error {
+	asked := time.Now()
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	if s.began.After(asked) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %s", patience))
+	defer cancel()
+	return s.read(ctx)
+}
+
+const latestRevision = `SELECT coalesce(max(revision), 0) FROM relay.endpoint_settings`
+
+// read brings the Registry up to date, with s.reading held.
+func (s *Store) read(ctx context.Context) error {
+	began := time.Now()
+	var latest int64
+	if err := s.o.Pool.QueryRow(ctx, latestRevision).Scan(&latest); err != nil {
+		return err
+	}
+	whole := s.revision == 0 || latest < s.revision // the database is another, or was restored
+	changed := map[string]*relay.Endpoint{}
+	revision := s.revision
+	if whole {
+		revision = 0
+	}
+	for more := latest != revision; more; {
+		rows, err := s.rows(ctx, `revision > $1 ORDER BY revision LIMIT $2`, revision, pageSize)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			changed[r.key], revision = s.endpoint(r), r.revision
+		}
+		more = len(rows) == pageSize
+	}
+	if err := s.end(ctx, changed); err != nil {
+		return err
+	}
+	switch {
+	case whole:
+		s.o.Registry.reset(changed)
+	case len(changed) > 0:
+		s.o.Registry.apply(changed)
+	}
+	s.revision, s.began = max(revision, 0), began
+	return nil
+}
+
+// end takes secrets away whose time is over.
+func (s *Store) end(ctx context.Context, changed map[string]*relay.Endpoint) error {
+	var over []string
+	for key, at := range s.ending {
+		if _, known := changed[key]; !known && !time.Now().Before(at) {
+			over = append(over, key)
+		}
+	}
+	if len(over) == 0 {
+		return nil
+	}
+	rows, err := s.rows(ctx, `endpoint_key = ANY($1)`, over)
+	for _, r := range rows {
+		changed[r.key] = s.endpoint(r)
+	}
+	return err
+}
+
+// endpoint makes what the Registry is to know of a row: nil if it was deleted. One
+// that cannot be read is held, so that nothing is sent unsigned or to where it does
+// not belong.
+func (s *Store) endpoint(r row) *relay.Endpoint {
+	delete(s.ending, r.key)
+	if r.deletedAt != nil {
+		delete(s.faulty, r.key)
+		return nil
+	}
+	ep := &relay.Endpoint{Key: r.key, Tenant: r.tenant, URL: r.url}
+	if r.settings != nil {
+		s.note(r, s.fill(ep, r))
+	}
+	if held := r.held(); held != "" {
+		ep.Held = held
+	}
+	if r.releasedAt != nil {
+		ep.Released = *r.releasedAt
+	}
+	return ep
+}
+
+// fill completes an endpoint by its settings, or holds it. A row whose key is not
+// that of its name registers nothing.
+func (s *Store) fill(ep *relay.Endpoint, r row) error {
+	if nameKey(r.tenant, r.name) != r.key {
+		return errors.New("endpoint_key does not belong to tenant and name: register the endpoint by relay endpoint put")
+	}
+	ep.Name = r.name
+	opened, err := s.open(r)
+	if err == nil {
+		left, next := opened.expired(time.Now())
+		if !next.IsZero() {
+			s.ending[r.key] = next
+		}
+		*ep = left.endpoint()
+		ep.Shape = s.shaper(opened.Template)
+		if ep.URL, err = relay.CheckURL(ep.URL); err == nil {
+			err = errors.Join(check(*ep)...)
+		}
+	}
+	if err != nil {
+		ep.Held = "faulty: its settings cannot be used: " + err.Error()
+	}
+	return err
+}
+
+// note says what is wrong with a row, once.
+func (s *Store) note(r row, err error) {
+	if err == nil {
+		delete(s.faulty, r.key)
+		return
+	}
+	if s.faulty[r.key] != err.Error() {
+		s.faulty[r.key] = err.Error()
+		s.o.Logger.Error().Err(err).Str("endpoint", r.key).Str("endpoint_name", r.name).
+			Msg("the settings of a registered endpoint cannot be used")
+	}
+}
+
+// open reads the settings of a row, with its secrets.
+func (s *Store) open(r row) (settings, error) {
+	out, err := readStored(r.settings)
+	if err != nil {
+		return settings{}, err
+	}
+	err = out.secrets(func(field string, value *secret) error {
+		plain, err := s.o.Sealer.Open(string(*value), about(r.key, field))
+		*value = secret(plain)
+		return err
+	})
+	out.Tenant, out.Name, out.URL, out.Revision = r.tenant, r.name, r.url, r.revision
+	return out, err
+}
+
+// seal returns the JSON that stands in the table.
+func (s *Store) seal(key string, in settings) ([]byte, error) {
+	out := in.clone()
+	err := out.secrets(func(field string, value *secret) error {
+		sealed, err := s.o.Sealer.Seal(string(*value), about(key, field))
+		*value = secret(sealed)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out.Tenant, out.Name, out.URL, out.Revision = "", "", "", 0
+	return json.Marshal(out)
+}
+
+// about is what a sealed secret is bound to.
+func about(key, field string) string { return key + " " + field }
+
+// shaper compiles a template when it is first needed: a hundred thousand of them
+// would hold up the start.
+func (s *Store) shaper(template json.RawMessage) relay.Shaper {
+	if template == nil {
+		return nil
+	}
+	return lazy{sync.OnceValues(func() (relay.Shaper, error) { return s.compile(template) })}
+}
+
+func (s *Store) compile(template json.RawMessage) (relay.Shaper, error) {
+	if s.o.Compile == nil {
+		return nil, errors.New("this relay has no templates")
+	}
+	return s.o.Compile(template)
+}
+
+// lazy is a template that is compiled when it is first needed.
+type lazy struct {
+	compile func() (relay.Shaper, error)
+}
+
+// Shape gives a webhook its form.
+func (l lazy) Shape(w relay.Webhook) (relay.Webhook, error) {
+	shaper, err := l.compile()
+	if err != nil {
+		return w, err
+	}
+	return shaper.Shape(w)
+}
+
+// faults returns the single faults of an error.
+func faults(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, faults(e)...)
+	}
+	return all
+}
+
+// without leaves out the faults of fields that have one already.
+func without(more, already []error) []error {
+	seen := maps.Collect(func(yield func(string, bool) bool) {
+		for _, e := range already {
+			if !yield(fieldOf(e), true) {
+				return
+			}
+		}
+	})
+	var left []error
+	for _, e := range more {
+		if !seen[fieldOf(e)] {
+			left = append(left, e)
+		}
+	}
+	return left
+}

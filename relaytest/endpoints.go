@@ -1,0 +1,44 @@
+package relaytest
+
+import (
+	"encoding/json"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+
+	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/endpoint"
+)
+
+// SealingKey seals the secrets of endpoints that tests register in the database.
+// Every relay of a test has it.
+const SealingKey relay.Secret = "rsk_cmVsYXl0ZXN0IHNlYWxzIGl0cyBzZWNyZXRzIHRodXM="
+
+// register makes the registry, and the store that feeds it.
+func (r *Relay) register(o Options, pool *pgxpool.Pool, log zerolog.Logger) *endpoint.Registry {
+	r.t.Helper()
+	registry, err := endpoint.New(o.Endpoints)
+	r.check(err)
+	s := o.Store
+	if s.Sealer == nil {
+		s.Sealer, err = endpoint.NewSealer(SealingKey)
+		r.check(err)
+	}
+	s.Pool, s.Registry, s.Logger = pool, registry, log
+	r.Store = endpoint.NewStore(s)
+	r.check(r.Store.Load(r.t.Context()))
+	return registry
+}
+
+// Register registers an endpoint in the database, or replaces its settings, as
+// relay endpoint put does: a name, a url, and whatever else the README lists. This
+// relay knows it when Register returns, others that share its database do within a
+// second.
+func (r *Relay) Register(settings map[string]any) endpoint.Entry {
+	r.t.Helper()
+	request, err := json.Marshal(settings)
+	r.check(err)
+	entry, err := r.Store.Put(r.t.Context(), request, "relaytest")
+	r.check(err)
+	return entry
+}
