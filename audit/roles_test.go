@@ -113,6 +113,10 @@ func TestRights(t *testing.T) {
 			"CREATE TABLE relay.mine ()",
 			"SELECT relay.drop_partitions('120 days')",
 			"ALTER FUNCTION relay.ensure_partitions RENAME TO mine",
+			"DELETE FROM relay.endpoint_settings",
+			"TRUNCATE relay.endpoint_settings",
+			"ALTER TABLE relay.endpoint_settings DISABLE TRIGGER ALL",
+			"SELECT setval('relay.endpoint_revisions', 1)",
 		},
 		"relay_reader": {
 			"UPDATE relay.webhooks SET status = 'dead'",
@@ -123,6 +127,12 @@ func TestRights(t *testing.T) {
 			"UPDATE relay.dead_letters SET status = 'dead'",
 			"SELECT relay.ensure_partitions(current_date, current_date)",
 			"SELECT relay.drop_partitions('120 days')",
+			"SELECT settings FROM relay.endpoint_settings", // not even sealed
+			"SELECT * FROM relay.endpoint_settings",
+			"UPDATE relay.endpoint_settings SET paused_at = now()",
+			"INSERT INTO relay.endpoint_settings (endpoint_key) VALUES ('')",
+			"DELETE FROM relay.endpoint_settings",
+			"SELECT nextval('relay.endpoint_revisions')",
 		},
 	}
 	for role, statements := range refused {
@@ -137,6 +147,8 @@ func TestRights(t *testing.T) {
 		for _, table := range []string{"webhooks", "attempts", "endpoints", "webhook_status", "endpoint_health", "dead_letters"} {
 			query[int](t, as, "SELECT count(*) FROM relay."+table)
 		}
+		query[int](t, as, `SELECT count(endpoint_key || tenant || name || url || pause_reason || disabled_reason || updated_by) + count(paused_at) +
+			count(disabled_at) + count(released_at) + count(deleted_at) + count(revision) + count(created_at) + count(updated_at) FROM relay.endpoint_settings`)
 	}
 	check(t, query[int](t, pool, "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'relay\\_%' AND (rolcanlogin OR rolsuper OR rolcreatedb)"), 0)
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/relaywebhooks/relay"
 )
@@ -34,9 +35,10 @@ func (e *UnknownKeyError) Error() string {
 }
 
 // Sealer keeps secrets unreadable where they are stored: AES-256-GCM with a random
-// nonce. It is safe for concurrent use. It prints nothing of its keys.
+// nonce. It is safe for concurrent use. It prints nothing of its keys. The zero value
+// has none.
 type Sealer struct {
-	keys []sealingKey // the first seals, all open
+	keys atomic.Pointer[[]sealingKey] // the first seals, all open
 }
 
 // A sealingKey has its cipher behind a function, because %s of fmt would print
@@ -52,21 +54,40 @@ type sealingKey struct {
 // error names every fault, and no key.
 func NewSealer(keys ...relay.Secret) (*Sealer, error) {
 	s := &Sealer{}
+	if err := s.Replace(keys...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Replace exchanges all keys at once. If any of them is faulty they stay as they
+// were.
+func (s *Sealer) Replace(keys ...relay.Secret) error {
+	var parsed []sealingKey
 	var faults []error
 	for i, text := range keys {
 		key, err := parseSealingKey(text)
-		if err == nil && s.find(key.id) != nil {
+		if err == nil && find(parsed, key.id) != nil {
 			err = errors.New("stands there twice, or has the id of another: make a new one")
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("endpoint: sealing key %d of %d: %w", i+1, len(keys), err))
 		}
-		s.keys = append(s.keys, key)
+		parsed = append(parsed, key)
 	}
 	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+		return errors.Join(faults...)
 	}
-	return s, nil
+	s.keys.Store(&parsed)
+	return nil
+}
+
+// list returns the keys. Those of the zero Sealer are none.
+func (s *Sealer) list() []sealingKey {
+	if keys := s.keys.Load(); keys != nil {
+		return *keys
+	}
+	return nil
 }
 
 // NewSealingKey returns a new random key for [NewSealer]: rsk_ and 32 bytes in
@@ -99,10 +120,10 @@ func parseSealingKey(text relay.Secret) (sealingKey, error) {
 	return sealingKey{id: hex.EncodeToString(sum[:keyIDSize]), aead: func() cipher.AEAD { return aead }}, nil
 }
 
-func (s *Sealer) find(id string) *sealingKey {
-	for i := range s.keys {
-		if s.keys[i].id == id {
-			return &s.keys[i]
+func find(keys []sealingKey, id string) *sealingKey {
+	for i := range keys {
+		if keys[i].id == id {
+			return &keys[i]
 		}
 	}
 	return nil
@@ -111,9 +132,9 @@ func (s *Sealer) find(id string) *sealingKey {
 // KeyIDs names the keys, the one that seals first. An id is 8 hexadecimal digits
 // and no secret.
 func (s *Sealer) KeyIDs() []string {
-	ids := make([]string, len(s.keys))
-	for i, key := range s.keys {
-		ids[i] = key.id
+	var ids []string
+	for _, key := range s.list() {
+		ids = append(ids, key.id)
 	}
 	return ids
 }
@@ -124,10 +145,11 @@ func (s *Sealer) KeyIDs() []string {
 // same secret sealed twice gives two texts. Without a key the error is
 // [ErrNoSealingKey].
 func (s *Sealer) Seal(plain, about string) (string, error) {
-	if len(s.keys) == 0 {
+	keys := s.list()
+	if len(keys) == 0 {
 		return "", ErrNoSealingKey
 	}
-	key := s.keys[0]
+	key := keys[0]
 	box := key.aead().Seal(nil, nil, []byte(plain), associated(about)) //nolint:gosec // it makes its own nonce
 	return sealedPrefix + key.id + ":" + base64.RawURLEncoding.EncodeToString(box), nil
 }
@@ -141,7 +163,7 @@ func (s *Sealer) Open(sealed, about string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key := s.find(id)
+	key := find(s.list(), id)
 	if key == nil {
 		return "", &UnknownKeyError{ID: id}
 	}
@@ -155,7 +177,8 @@ func (s *Sealer) Open(sealed, about string) (string, error) {
 // Stale reports whether a text is to be sealed anew, because another key than
 // the first one sealed it, or none. Without keys nothing is.
 func (s *Sealer) Stale(sealed string) bool {
-	return len(s.keys) > 0 && !strings.HasPrefix(sealed, sealedPrefix+s.keys[0].id+":")
+	keys := s.list()
+	return len(keys) > 0 && !strings.HasPrefix(sealed, sealedPrefix+keys[0].id+":")
 }
 
 // parseSealed takes a text apart in the one way in which Seal writes it.

@@ -130,6 +130,28 @@ func TestSealingKeysAreReplaced(t *testing.T) {
 	}
 }
 
+// A relay that runs is given other keys: what was sealed before opens for as long
+// as its key is among them, and faulty keys change nothing.
+func TestSealersKeysAreReplacedWhileItWorks(t *testing.T) {
+	before, after := endpoint.NewSealingKey(), endpoint.NewSealingKey()
+	s := newSealer(t, before)
+	sealed := seal(t, s, secret, "about")
+	for _, keys := range [][]relay.Secret{{after, before}, {after, "rsk_short", before}} {
+		if err := s.Replace(keys...); (err == nil) != (len(keys) == 2) {
+			t.Fatal(err)
+		}
+		if opened, err := s.Open(sealed, "about"); err != nil || opened != secret || !s.Stale(sealed) || len(s.KeyIDs()) != 2 {
+			t.Errorf("opened %q, %v; keys %v", opened, err, s.KeyIDs())
+		}
+	}
+	if err := s.Replace(after); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Open(sealed, "about"); err == nil {
+		t.Error("it opens with a key that was taken away")
+	}
+}
+
 func TestWithoutSealingKeys(t *testing.T) {
 	none := newSealer(t)
 	if _, err := none.Seal(secret, "about"); !errors.Is(err, endpoint.ErrNoSealingKey) ||
@@ -189,7 +211,7 @@ func TestSealerPrintsNoKey(t *testing.T) {
 	key := endpoint.NewSealingKey()
 	s := newSealer(t, key)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d"} {
-		printed := fmt.Sprintf(verb, s) + fmt.Sprintf(verb, *s) + fmt.Sprintf(verb, key)
+		printed := fmt.Sprintf(verb, s) + fmt.Sprintf(verb, key)
 		// A cipher that prints itself prints its round keys: thousands of digits.
 		if strings.Contains(printed, string(key)) || len(printed) > 500 {
 			t.Errorf("printed as %s: %s", verb, printed)

@@ -60,6 +60,9 @@ type Store struct {
 	revision int64      // up to which the Registry knows the table
 	ending   map[string]time.Time
 	faulty   map[string]string // what was wrong with a row, by key: it is logged once
+
+	locks  sync.Mutex // of locked, which is asked for while others read
+	locked map[string]locked
 }
 
 // NewStore makes a Store. [Store.Load] is to be called before webhooks are sent,
@@ -72,7 +75,7 @@ func NewStore(o StoreOptions) *Store {
 	if o.OnChange == nil {
 		o.OnChange = func(Change) {}
 	}
-	s := &Store{o: o, ending: map[string]time.Time{}, faulty: map[string]string{}}
+	s := &Store{o: o, ending: map[string]time.Time{}, faulty: map[string]string{}, locked: map[string]locked{}}
 	o.Registry.look = s.look
 	return s
 }
@@ -195,12 +198,14 @@ func (s *Store) end(ctx context.Context, changed map[string]*relay.Endpoint) err
 func (s *Store) endpoint(r row) *relay.Endpoint {
 	delete(s.ending, r.key)
 	if r.deletedAt != nil {
-		delete(s.faulty, r.key)
+		s.note(r, nil)
 		return nil
 	}
 	ep := &relay.Endpoint{Key: r.key, Tenant: r.tenant, URL: r.url}
 	if r.settings != nil {
 		s.note(r, s.fill(ep, r))
+	} else {
+		s.note(r, nil)
 	}
 	if held := r.held(); held != "" {
 		ep.Held = held
@@ -238,6 +243,7 @@ func (s *Store) fill(ep *relay.Endpoint, r row) error {
 
 // note says what is wrong with a row, once.
 func (s *Store) note(r row, err error) {
+	s.lock(r, err)
 	if err == nil {
 		delete(s.faulty, r.key)
 		return

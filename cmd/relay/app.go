@@ -32,6 +32,7 @@ type app struct {
 	policies *policy.Set
 	pauses   *consumer.Pauses
 	found    *endpoints
+	sealer   *endpoint.Sealer
 	store    *endpoint.Store
 	sender   *sender
 	consumer *consumer.Consumer
@@ -84,12 +85,19 @@ func newApp(ctx context.Context, config loaded, s *servers) (*app, error) {
 	return a, nil
 }
 
-// register reads which endpoints stand in the database.
-func (a *app) register(ctx context.Context) error {
+// register reads which endpoints stand in the database. relay does not start if it
+// lacks the key to the secrets of one.
+func (a *app) register(ctx context.Context) (err error) {
+	if a.sealer, err = endpoint.NewSealer(a.config.Sealing.Keys...); err != nil {
+		return err
+	}
 	o := a.config.storeOptions(a.found.Registry, a.log)
-	o.Pool = a.pool
+	o.Pool, o.Sealer = a.pool, a.sealer
 	a.store = endpoint.NewStore(o)
-	return a.store.Load(ctx)
+	if err := a.store.Load(ctx); err != nil {
+		return err
+	}
+	return a.store.Locked()
 }
 
 // circuitChanged tells people, the audit log and whoever listens.

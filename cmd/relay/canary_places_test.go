@@ -76,6 +76,10 @@ func (c *leaky) work() {
 	c.rests("sick")
 	c.Publish(map[string]any{"id": "sick-too", "endpoint": "sick", "payload": canaryBody})
 	c.Publish(map[string]any{"id": "order", "endpoint": "orders", "payload": canaryBody})
+	for _, name := range []string{"stored", "bearer", "mutual"} {
+		c.Publish(map[string]any{"id": name, "endpoint": name, "payload": canaryBody})
+	}
+	c.rests("stored", "bearer", "mutual")
 	c.Publish(map[string]any{"id": "unknown", "endpoint": "nobody", "payload": canaryBody})
 	refused := nats.NewMsg(consumer.SubjectOutbound)
 	refused.Data = []byte(canaryBody)
@@ -105,7 +109,11 @@ func (c *leaky) ask() {
 	} {
 		req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "http://"+c.admin+page, nil)
 		c.must(err)
-		req.Header.Set("Authorization", "Bearer "+canaryAdmin)
+		token := canaryAdmin
+		if page == "/readyz" || page == "/metrics" {
+			token = canaryScoped
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
 		resp, err := http.DefaultClient.Do(req)
 		c.must(err)
 		body, err := io.ReadAll(resp.Body)
@@ -124,7 +132,7 @@ func (c *leaky) ask() {
 	c.says(-1, "doctor", "--json")
 	c.says(-1, "init", "--check")
 	c.says(-1, "migrate", "--check")
-	for _, id := range []string{"ok", "gone", "failing", "echo", "no-server", "no-tls", "metadata", "no-port", "parked", "sick", "sick-too", "order", "unknown", "refused"} {
+	for _, id := range []string{"ok", "gone", "failing", "echo", "no-server", "no-tls", "metadata", "no-port", "parked", "sick", "sick-too", "order", "unknown", "refused", "stored", "bearer", "mutual"} {
 		c.says(0, "explain", id)
 		c.says(0, "explain", id, "--json")
 	}
@@ -159,12 +167,15 @@ func (c *leaky) complain() {
 		"endpoints.orders.url":           "http://127.0.0.1:port/?token=" + canaryToken,
 		"endpoints.sick.url":             "http://relay:" + canaryToken + "@127.0.0.1/",
 		"nats.typo":                      canaryNATS,
+		"sealing.keys":                   "rsk_" + canarySealing + ",rsk_" + key(canarySealing)[:20],
+		"admin.tokens.new.hash":          canaryScoped,
 	} {
 		for _, command := range []string{"config", "doctor"} {
 			c.says(-1, command, "--set", key+"="+value)
 		}
 	}
 	for _, set := range []string{
+		"sealing.keys=" + nextKey, // which opens nothing
 		"postgres.url=postgres://relay:" + canaryPostgres + "@127.0.0.1:1/relay",
 		"postgres.url=host=127.0.0.1 port=1 user=relay password=" + canaryPostgres,
 		"postgres.url=postgres://127.0.0.1:1/relay?user=relay&password=" + canaryPostgres,
@@ -258,9 +269,15 @@ func (c *leaky) wasUsed() {
 	for _, r := range c.Receiver.Requests() {
 		fmt.Fprintln(&all, r.Path, r.Header, string(r.Body))
 	}
-	for _, secret := range []string{canaryHeader, canaryToken, canaryBody, canaryPlain, canaryCredential, canaryCustom, canaryQuery} {
+	for _, secret := range []string{
+		canaryHeader, canaryToken, canaryBody, canaryPlain, canaryCredential, canaryCustom, canaryQuery,
+		canaryStoredQuery, canaryStoredHeader, key("relay:" + canaryStoredPassword), canaryStoredBearer,
+	} {
 		if !strings.Contains(all.String(), secret) {
 			c.t.Errorf("no request held %s", secret)
 		}
+	}
+	if !strings.Contains(c.found[placeDump], "sealed:"+keyID(c.t, "rsk_"+key(canarySecondSealing))+":") {
+		c.t.Error("nothing in the database is sealed with the second key")
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -36,6 +37,19 @@ const (
 	canaryToken    = "zqqueryofaregisteredendpoint"
 	canaryAdmin    = "zqadmintokenthatislongenough"
 	canaryProxy    = "zqproxypassword"
+	canaryScoped   = "rat_zqtokenformetricsandready"
+)
+
+// The secrets of endpoints that are registered in the database, and the keys that
+// seal them there.
+const (
+	canarySealing        = "zqsealingkeyofthirtytwobytes!!!!"
+	canarySecondSealing  = "zqsecondsealingkeyof32bytes!!!!!"
+	canaryStoredSecret   = "zqsecretofaregisteredendpoint"
+	canaryStoredQuery    = "zqqueryinthedatabase"
+	canaryStoredHeader   = "zqheaderofaregisteredendpoint"
+	canaryStoredPassword = "zqbasicpassword"
+	canaryStoredBearer   = "zqbearertoken"
 )
 
 // The secrets of a producer. They are in the message that it published, and so
@@ -52,7 +66,8 @@ const (
 )
 
 var operators = []string{
-	canaryNATS, canaryPostgres, canarySigning, canaryOwnKey, canaryHeader, canaryToken, canaryAdmin, canaryProxy,
+	canaryNATS, canaryPostgres, canarySigning, canaryOwnKey, canaryHeader, canaryToken, canaryAdmin, canaryProxy, canaryScoped,
+	canarySealing, canarySecondSealing, canaryStoredSecret, canaryStoredQuery, canaryStoredHeader, canaryStoredPassword, canaryStoredBearer,
 }
 
 // producers are the places in which a producer's secret may stand, apart from
@@ -72,6 +87,7 @@ const (
 	placeDump    = "dump of the database"
 	placeLog     = "log"
 	placeEvents  = "relay.events.>"
+	placeAnswers = "answers about endpoints"
 	placeMessage = "messages in the streams, as their producer wrote them"
 	placeRelays  = "messages in the streams, what relay wrote"
 )
@@ -82,6 +98,7 @@ type leaky struct {
 	t                *testing.T
 	nats             string // the server's URL, without a user
 	config, admin    string // a file, and an address
+	clientKey        string // part of a private key
 	log, events      *journal
 	found            map[string]string // what was written, by place
 }
@@ -91,8 +108,10 @@ type leaky struct {
 func TestCanary(t *testing.T) {
 	c := newCanary(t)
 	stop := c.start("")
+	c.register()
 	c.work()
 	c.ask()
+	c.reseal()
 	stop()
 	stop = c.start("  proxy: http://relay:" + canaryProxy + "@127.0.0.1:1\n")
 	c.workBehindAProxy()
@@ -105,7 +124,7 @@ func TestCanary(t *testing.T) {
 	c.streams()
 	c.wasUsed()
 
-	for _, secret := range operators {
+	for _, secret := range append(operators, c.clientKey) {
 		c.search(secret, nil)
 	}
 	for secret, places := range producers {
@@ -127,7 +146,7 @@ func newCanary(t *testing.T) *leaky {
 		t:     t, nats: server.ClientURL(), config: filepath.Join(t.TempDir(), "relay.yaml"), admin: freeAddress(t),
 		log: &journal{}, events: &journal{}, found: map[string]string{},
 	}
-	c.Receiver.Trust(relay.Secret("whsec_"+key(canarySigning)), relay.Secret("whsec_"+key(canaryOwnKey)))
+	c.Receiver.Trust(relay.Secret("whsec_"+key(canarySigning)), relay.Secret("whsec_"+key(canaryOwnKey)), relay.Secret("whsec_"+key(canaryStoredSecret)))
 	c.Receiver.Always(answer)
 	_, err = c.Conn.Subscribe("relay.events.>", func(m *nats.Msg) { fmt.Fprintf(c.events, "%s %s\n", m.Subject, m.Data) })
 	c.must(err)
@@ -186,13 +205,15 @@ endpoints:
     secrets: [whsec_%s]
     headers: {Authorization: Bearer %s}
   sick: {url: "%s/status/500?token=%s"}
-admin: {address: %q, token: %s}
+sealing: {keys: [rsk_%s, rsk_%s]}
+admin: {address: %q, token: %s, tokens: {prometheus: {hash: "sha256:%x", scopes: [metrics, ready]}}}
 log: {level: debug, format: json}
 `, c.nats, canaryNATS, withUser(c.t, c.URL, database.User.Username(), canaryPostgres), receiver.Port(), delivery, key(canarySigning),
-		c.Receiver.URL, canaryToken, key(canaryOwnKey), canaryHeader, c.Receiver.URL, canaryToken, c.admin, canaryAdmin), 0o600))
+		c.Receiver.URL, canaryToken, key(canaryOwnKey), canaryHeader, c.Receiver.URL, canaryToken, key(canarySealing), key(canarySecondSealing),
+		c.admin, canaryAdmin, sha256.Sum256([]byte(canaryScoped))), 0o600))
 	binary, err := crashBinary()
 	c.must(err)
-	cmd := exec.Command(binary, "run", "--config", c.config)
+	cmd := exec.Command(binary, "run", "--config", c.config, "--set", "nats.password="+canaryNATS) // where others may see it
 	cmd.Stdout, cmd.Stderr = c.log, c.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	c.must(cmd.Start())

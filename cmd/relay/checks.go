@@ -59,7 +59,8 @@ func (a *app) checks() map[string]func(context.Context) error {
 			}
 			return nil
 		},
-		"clock": func(context.Context) error { return a.clocks.check(time.Now()) },
+		"sealing": func(context.Context) error { return a.store.Locked() },
+		"clock":   func(context.Context) error { return a.clocks.check(time.Now()) },
 		"relay": func(context.Context) error {
 			if a.draining.Load() {
 				return errors.New("is stopping: it takes no new webhooks")

@@ -64,7 +64,7 @@ func (c *doctorCommand) Run(ctx context.Context, p *program) error {
 		fs.warn("nats.url", "set nats.url, or nats.embedded, for relay run", "is not set: looking for a relay dev on this machine")
 	}
 	examineNATS(ctx, &fs, l.Config, c.Monitor)
-	examinePostgres(ctx, &fs, l.Config)
+	examinePostgres(ctx, &fs, l)
 	if l.NATS.Embedded {
 		examineDisk(&fs, "disk for NATS", l.NATS.Data, "a full disk turns JetStream off")
 	}

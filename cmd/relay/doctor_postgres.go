@@ -15,7 +15,7 @@ import (
 
 // examinePostgres has the audit log look at its server, and then at relay's
 // rights there.
-func examinePostgres(ctx context.Context, fs *findings, c Config) {
+func examinePostgres(ctx context.Context, fs *findings, c loaded) {
 	if c.Postgres.URL == "" {
 		fs.fail("Postgres", "set postgres.url", "no server is configured")
 		return
@@ -34,6 +34,7 @@ func examinePostgres(ctx context.Context, fs *findings, c Config) {
 		*fs = append(*fs, finding{Level: grades[f.Grade], Check: f.Name, Found: f.Detail, Advice: f.Advice})
 	}
 	examineRights(ctx, fs, pool)
+	examineSealing(ctx, fs, c, pool)
 }
 
 // examineDevDisk looks at the disk of the Postgres of a relay dev, if that is the

@@ -57,6 +57,7 @@ type grammar struct {
 	Replay  replayCommand  `cmd:"" help:"Send dead letters again."`
 	Lane    laneCommand    `cmd:"" help:"Show or change what is parked for endpoints that cannot be called."`
 	Doctor  doctorCommand  `cmd:"" help:"Check whether relay can work here, and say what to do if not."`
+	Rekey   rekeyCommand   `cmd:"" help:"Seal the secrets in the database with the first of sealing.keys, so that the others can go."`
 	Secret  secretCommand  `cmd:"" help:"Make a signing secret, or a key that seals secrets."`
 	Token   tokenCommand   `cmd:"" help:"Make a token for the admin pages."`
 	Bench   benchCommand   `cmd:"" help:"Measure a running relay: publish a load, receive it, and report."`

@@ -50,7 +50,7 @@ func (a *app) complain(err error) {
 }
 
 // reloadable says which sections a reload changes. Of log it is the level.
-var reloadable = []string{"policy", "delivery", "signing", "endpoints"}
+var reloadable = []string{"policy", "delivery", "signing", "sealing", "endpoints"}
 
 // Reload takes over what can be changed while relay runs. Where anything is
 // refused everything stays as it was.
@@ -60,12 +60,16 @@ func (a *app) Reload(next loaded) error {
 	if err := errors.Join(err, p.Validate()); err != nil {
 		return err
 	}
+	if err := a.opensWith(next); err != nil {
+		return err
+	}
 	if err := a.sender.replace(next.sending(a.own.list)); err != nil {
 		return err
 	}
 	if err := a.found.Replace(list); err != nil {
 		return errors.Join(err, a.sender.replace(a.config.sending(a.own.list)))
 	}
+	a.sealWith(next)
 	a.found.policy.Store(&next.Policy)
 	a.policies.Replace(p)
 	zerolog.SetGlobalLevel(next.Log.Level.zerolog())
