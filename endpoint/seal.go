@@ -23,7 +23,7 @@ const (
 )
 
 // ErrNoSealingKey is what [Sealer.Seal] returns where there is no key to seal with.
-var ErrNoSealingKey = errors.New("endpoint: no key to seal secrets with: " +
+var ErrNoSealingKey = errors.New("no key to seal secrets with: " +
 	"make one with relay secret --sealing and set it in sealing.keys of every relay process")
 
 // UnknownKeyError says that a text was sealed with a key that the Sealer lacks.

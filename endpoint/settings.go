@@ -204,8 +204,8 @@ type secret string
 // String hides the secret.
 func (secret) String() string { return hidden }
 
-// GoString hides the secret from %#v.
-func (secret) GoString() string { return hidden }
+// Format hides the secret from every verb of fmt: %d would show a mere Stringer.
+func (secret) Format(to fmt.State, _ rune) { _, _ = to.Write([]byte(hidden)) }
 
 // duration is a time.Duration, written with a unit.
 type duration time.Duration

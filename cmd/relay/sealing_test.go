@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,7 +144,36 @@ func TestASealingKeyIsReplacedUnderLoad(t *testing.T) {
 	}
 }
 
-// relay dev keeps its key beside its database, for nobody else to read.
+// relay dev has a key without being given one, and so have the commands that look
+// at its database. The next relay dev has it too.
+func TestDevSealsWithAKeyOfItsOwn(t *testing.T) {
+	dir, err := os.MkdirTemp("", "relay-dev-") //nolint:usetesting // its parents are open to the user who runs Postgres
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	set := []string{"nats.port=0", "nats.data=" + t.TempDir(), "postgres.data=" + dir, "admin.address=127.0.0.1:0"}
+	var keys []relay.Secret
+	for range 2 {
+		l, err := loadDev(sources{set: set})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &servers{log: zerolog.Nop()}
+		if err := s.openDev(t.Context(), &l); err != nil {
+			s.close()
+			t.Fatal(err)
+		}
+		keys = append(keys, l.Sealing.Keys...)
+		keys = append(keys, mustLoad(t, sources{set: set}).withDevDatabase().Sealing.Keys...)
+		s.close()
+	}
+	if _, err := endpoint.NewSealer(keys[0]); err != nil || len(keys) != 4 || slices.ContainsFunc(keys, func(k relay.Secret) bool { return k != keys[0] }) {
+		t.Errorf("%d keys, which are not one and the same; %v", len(keys), err)
+	}
+}
+
+// Only whoever runs it can read that key.
 func TestDevKeepsItsSealingKey(t *testing.T) {
 	dir := t.TempDir()
 	first, err := keepDevKey(dir)
