@@ -84,7 +84,7 @@ func (c *Consumer) CircuitChanged(ep relay.Endpoint, state string, until time.Ti
 	}
 	line.Msg("circuit " + state)
 	c.emit(event{
-		Event: "circuit", At: time.Now().UTC(), Endpoint: ep.Key, Name: ep.Name, URL: bare(ep.URL),
+		Event: "circuit", At: time.Now().UTC(), Tenant: ep.Tenant, Endpoint: ep.Key, Name: ep.Name, URL: bare(ep.URL),
 		Reason: state, AfterMS: max(0, time.Until(until).Milliseconds()),
 	})
 }

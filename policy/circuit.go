@@ -23,11 +23,12 @@ const (
 
 // Circuit is a change of one endpoint's circuit.
 type Circuit struct {
-	Key   string // the endpoint's
-	Name  string // "" if the endpoint is not registered
-	URL   string // without its query
-	State State
-	Until time.Time // if open: when the next probe is let through
+	Key    string // the endpoint's
+	Name   string // "" if the endpoint is not registered
+	Tenant string // whose it is; "" if nobody's
+	URL    string // without its query
+	State  State
+	Until  time.Time // if open: when the next probe is let through
 }
 
 // probeWait is how long a call waits that came while all probes were out.

@@ -48,6 +48,7 @@ type settings struct {
 	timeout     time.Duration
 }
 
+// newEndpoint makes the state of an endpoint. The caller holds the set's lock.
 func newEndpoint(ep relay.Endpoint, s *Set) *endpoint {
 	return &endpoint{
 		key:     strings.Clone(ep.Key), // not the message that it was cut from
@@ -55,6 +56,7 @@ func newEndpoint(ep relay.Endpoint, s *Set) *endpoint {
 		gauge:   &s.gauge,
 		flights: &s.flights,
 		pauses:  &s.pauses,
+		load:    load{tenant: s.ofTenant(ep.Tenant)},
 	}
 }
 
@@ -100,7 +102,7 @@ func (e *endpoint) build(o *Options, ep relay.Endpoint) (retired *circuit) {
 	if was.rate != want.rate || was.concurrency != want.concurrency {
 		e.turns, e.line = turns{}, turns{} // they were handed out at another pace
 	}
-	e.parts.pacer = newPacer(ep, e.parts.pacer)
+	e.parts.pacer = newPacer(ep.Rate, ep.Burst, e.parts.pacer)
 	if was.options == nil || was.options.Circuit != want.options.Circuit {
 		retired = e.parts.circuit
 		e.parts.circuit = newCircuit(&want.options.Circuit, e)
@@ -114,7 +116,7 @@ func (e *endpoint) report(c change) {
 	report, url := e.built.options.OnCircuit, e.url
 	e.mu.Unlock()
 	if report != nil {
-		report(Circuit{Key: e.key, Name: e.name, URL: url, State: c.state, Until: c.until})
+		report(Circuit{Key: e.key, Name: e.name, Tenant: e.load.tenant.name, URL: url, State: c.state, Until: c.until})
 	}
 	e.share(c)
 }
@@ -194,11 +196,15 @@ func (e *endpoint) spacing(atATime int) time.Duration {
 	}
 	spacing := positive(e.took, 100*time.Millisecond) / time.Duration(atATime)
 	if e.parts.pacer != nil {
-		// A rate may be so low that its period is no Duration.
-		period := min(float64(time.Second)/e.built.rate, float64(longestTurn))
-		spacing = max(spacing, time.Duration(period))
+		spacing = max(spacing, period(e.built.rate))
 	}
 	return spacing
+}
+
+// period is how far apart the tokens of a rate are. A rate may be so low that it
+// is no Duration.
+func period(rate float64) time.Duration {
+	return time.Duration(min(float64(time.Second)/rate, float64(longestTurn)))
 }
 
 // saw takes an attempt's duration into account. The caller holds e.mu.

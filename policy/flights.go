@@ -29,6 +29,8 @@ type flights struct {
 	oldest, newest *flight // of those that are not old
 	endpoints      int     // slow ones with calls in flight
 	calls          int     // in flight to these
+	tenants        int     // to whom these endpoints belong
+	shared         bool    // more than one tenant is known
 }
 
 // flight is one call in flight.
@@ -41,6 +43,7 @@ type flight struct {
 
 // load is one endpoint's part in flights, guarded by its lock.
 type load struct {
+	tenant     *tenant       // whose it is; never changed
 	calls, old int           // in flight, and how many of them have become old
 	waiting    int           // calls that wait for a slot
 	took       time.Duration // how long a call takes, smoothed; 0 before the first
@@ -62,10 +65,16 @@ func (l *load) soon(n int, now time.Time) bool {
 }
 
 // crowded is the error of a call for which the slow endpoints leave no room.
-type crowded struct{ share int } // 0: nothing is left for any slow endpoint
+type crowded struct {
+	share  int  // 0: nothing is left for any slow endpoint
+	tenant bool // it is the tenant that has its share
+}
 
 func (c *crowded) Error() string {
-	if c.share == 0 {
+	switch {
+	case c.tenant:
+		return "its tenant's share of relay's slow calls is used up"
+	case c.share == 0:
 		return "relay's slow calls are used up"
 	}
 	return "its share of relay's slow calls is used up"
@@ -75,12 +84,12 @@ func (c *crowded) Error() string {
 func (c *crowded) atATime() int { return max(1, c.share) }
 
 // begin counts a call as in flight, if there is room for it.
-func (f *flights) begin(x *flight, l *load, budget int) *crowded {
+func (f *flights) begin(x *flight, l *load, o *Options) *crowded {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.age(now)
-	if refused := f.crowded(l, budget); refused != nil {
+	if refused := f.crowded(l, o); refused != nil {
 		return refused
 	}
 	if l.calls == 0 {
@@ -119,26 +128,59 @@ func (f *flights) end(x *flight, took time.Duration, answered bool) {
 }
 
 // crowded is the rule of sharing. Slow endpoints, and those of which nothing is
-// known yet, may have budget calls in flight together. Until half of that is
+// known yet, may have o.SlowCalls in flight together. Until half of that is
 // used each may have as many as it likes, then an equal share of the half. The
 // last eighth is left to those of which nothing is known: else a new endpoint
 // would have to wait until one of many that hang times out. Quick ones are not
 // affected.
-func (f *flights) crowded(l *load, budget int) *crowded {
-	most := budget
+//
+// Where there are tenants they share the half first, and a tenant's endpoints
+// share its part: a thousand that hang leave room for another tenant's only one.
+func (f *flights) crowded(l *load, o *Options) *crowded {
+	most, shared := o.SlowCalls, o.SlowCalls/2
 	if l.slow() {
-		most -= budget / 8
+		most -= o.SlowCalls / 8
 	}
 	switch {
-	case 2*f.calls < budget, l.quick():
+	case 2*f.calls < o.SlowCalls, l.quick():
 		return nil
 	case f.calls >= most:
 		return &crowded{}
 	}
-	if share := max(1, budget/2/max(1, f.endpoints)); l.calls >= share {
-		return &crowded{share}
+	if t := l.tenant; t.name != "" || f.shared {
+		shared = f.share(t, o)
+		left := shared
+		if !l.slow() {
+			left += o.SlowCalls / 8
+		}
+		if t.calls >= max(1, left) {
+			return &crowded{tenant: true}
+		}
+	}
+	if share := max(1, shared/max(1, l.tenant.slow)); l.calls >= share {
+		return &crowded{share: share}
 	}
 	return nil
+}
+
+// share is how many slow calls a tenant may have in flight once half of all are.
+func (f *flights) share(t *tenant, o *Options) int {
+	if part := o.tenant(t.name).Share; part > 0 {
+		return int(part * float64(o.SlowCalls))
+	}
+	tenants := f.tenants
+	if t.slow == 0 {
+		tenants++
+	}
+	return o.SlowCalls / 2 / max(1, tenants)
+}
+
+// known takes in how many tenants there are, whether they have calls in flight
+// or not.
+func (f *flights) known(tenants int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shared = tenants > 1
 }
 
 // wait counts a call that begins to wait for one of n slots, if that is worth
@@ -162,21 +204,23 @@ func (f *flights) waited(l *load) {
 }
 
 // look says, taking nothing, whether a call would find no slot, or no room
-// among all calls in flight. An endpoint that is not known has no load.
-func (f *flights) look(l *load, s *slots, budget int, now time.Time) (full bool, _ *crowded) {
+// among all calls in flight.
+func (f *flights) look(l *load, s *slots, o *Options, now time.Time) (full bool, _ *crowded) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.age(now)
-	if l == nil {
-		if f.calls >= budget {
-			return false, &crowded{}
-		}
-		return false, nil
-	}
 	if s.full() && !l.soon(s.size, now) {
 		return true, nil
 	}
-	return false, f.crowded(l, budget)
+	return false, f.crowded(l, o)
+}
+
+// room is look for an endpoint that is not known: it has slots.
+func (f *flights) room(l *load, o *Options, now time.Time) *crowded {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.age(now)
+	return f.crowded(l, o)
 }
 
 // slow counts the slow endpoints that have calls in flight, and these calls.
@@ -205,6 +249,7 @@ func (f *flights) count(l *load, sign int) {
 	if l.calls > 0 && l.slow() {
 		f.endpoints += sign
 		f.calls += sign * l.calls
+		f.tenants += l.tenant.count(l.calls, sign)
 	}
 }
 

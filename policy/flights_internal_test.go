@@ -44,7 +44,8 @@ func TestSlowEndpointsShare(t *testing.T) {
 	}
 	for _, test := range tests {
 		f := &flights{endpoints: test.endpoints, calls: test.calls}
-		got := f.crowded(&test.load, 100)
+		test.load.tenant = &tenant{slow: test.endpoints, calls: test.calls}
+		got := f.crowded(&test.load, &Options{SlowCalls: 100})
 		if test.want == nil {
 			if got != nil {
 				t.Errorf("%s: refused: %v", test.name, got)
@@ -59,7 +60,7 @@ func TestSlowEndpointsShare(t *testing.T) {
 
 func (f *flights) requireBegun(t *testing.T, x *flight, l *load) {
 	t.Helper()
-	if full := f.begin(x, l, 100); full != nil {
+	if full := f.begin(x, l, &Options{SlowCalls: 100}); full != nil {
 		t.Fatal(full)
 	}
 }
@@ -74,7 +75,8 @@ func TestCountOfSlowCalls(t *testing.T) {
 				t.Fatalf("%s: %d endpoints, %d calls; want %d and %d", what, e, c, endpoints, calls)
 			}
 		}
-		a, b := &load{}, &load{}
+		of := &tenant{}
+		a, b := &load{tenant: of}, &load{tenant: of}
 		var xs [4]flight
 		for i := range 3 {
 			f.requireBegun(t, &xs[i], a)
@@ -103,7 +105,7 @@ func TestCountOfSlowCalls(t *testing.T) {
 // Any of them may end first.
 func TestFlightsLeaveInAnyOrder(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}} {
-		f, l, xs := &flights{}, &load{}, make([]flight, 3)
+		f, l, xs := &flights{}, &load{tenant: &tenant{}}, make([]flight, 3)
 		for i := range xs {
 			f.requireBegun(t, &xs[i], l)
 		}

@@ -59,6 +59,7 @@ func (s *Set) forgetIdle() {
 			s.forget(e, now, p)
 		}
 	}
+	s.forgetTenants(now)
 }
 
 // forget looks once more, now that no call can join.
@@ -68,6 +69,7 @@ func (s *Set) forget(e *endpoint, now time.Time, p patient) {
 	e.gone = e.idle(now, p)
 	if e.gone {
 		delete(s.endpoints, e.key)
+		e.load.tenant.endpoints--
 	}
 	c, gone := e.parts.circuit, e.gone
 	e.mu.Unlock()

@@ -1,9 +1,12 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/relaywebhooks/relay"
@@ -49,10 +52,17 @@ type Options struct {
 	// those that have not completed a call yet. An endpoint is slow while its
 	// calls take longer than 250 ms, smoothed, or one of them has been in
 	// flight for longer. From half of SlowCalls on, these endpoints share that
-	// half equally, and each of them may have at least one call. The last
-	// eighth is left to endpoints that have not completed a call yet. Once all
+	// half equally, and each of them may have at least one call; tenants share
+	// it first, and each divides its part among its endpoints. The last eighth
+	// is left to endpoints that have not completed a call yet. Once all
 	// are used up, only quick endpoints are called. Defaults to 1024.
 	SlowCalls int
+
+	// Tenant bounds what the endpoints of each tenant get together, and Tenants
+	// those of some, by name; what is zero there is as in Tenant. Nothing here
+	// bounds what belongs to no tenant, except that it shares alike with tenants.
+	Tenant  TenantOptions
+	Tenants map[string]TenantOptions
 
 	// Idle is how long an endpoint that nobody calls is remembered. One whose
 	// circuit is not closed is remembered six times as long. While there are
@@ -116,6 +126,11 @@ func (o Options) Validate() error {
 	check(o.Concurrency >= 0, "concurrency", o.Concurrency, "0 or more")
 	check(o.SlowCalls >= 0, "slow calls", o.SlowCalls, "0 or more")
 	check(o.Idle >= 0, "idle", o.Idle, "0 or more")
+	for _, t := range append(slices.Collect(maps.Values(o.Tenants)), o.Tenant) {
+		check(t.Rate >= 0, "a tenant's rate", t.Rate, "0 or more")
+		check(t.Burst >= 0, "a tenant's burst", t.Burst, "0 or more")
+		check(t.Share >= 0 && t.Share <= 1, "a tenant's share", t.Share, "0 to 1")
+	}
 	c := o.Circuit
 	check(c.Failures >= 0, "circuit failures", c.Failures, "0 or more")
 	check(c.Executions == 0 || c.Executions >= c.Failures, "circuit executions", c.Executions, "at least the failures")
@@ -139,6 +154,7 @@ func (o Options) withDefaults() Options {
 	o.Concurrency = positive(o.Concurrency, 64)
 	o.SlowCalls = positive(o.SlowCalls, 1024)
 	o.Idle = positive(o.Idle, 10*time.Minute)
+	o.Tenants = maps.Clone(o.Tenants)
 	o.Circuit.Failures = positive(o.Circuit.Failures, 5)
 	o.Circuit.Executions = max(positive(o.Circuit.Executions, 10), o.Circuit.Failures)
 	o.Circuit.Delay = positive(o.Circuit.Delay, 30*time.Second)
@@ -164,6 +180,17 @@ func share(j float64) float64 {
 		return 0.1
 	}
 	return j
+}
+
+// tenant returns what holds for a tenant. What belongs to none has no rate.
+func (o Options) tenant(name string) TenantOptions {
+	if name == "" {
+		return TenantOptions{}
+	}
+	own := o.Tenants[name]
+	return TenantOptions{
+		Rate: cmp.Or(own.Rate, o.Tenant.Rate), Burst: cmp.Or(own.Burst, o.Tenant.Burst), Share: cmp.Or(own.Share, o.Tenant.Share),
+	}
 }
 
 func (o Options) timeout(ep relay.Endpoint) time.Duration {

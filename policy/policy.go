@@ -12,7 +12,7 @@
 //     how long to wait: the waiting is JetStream's.
 //   - slots bounds the calls at one endpoint at a time, and those at all slow
 //     endpoints together.
-//   - pace holds the endpoint's rate.
+//   - pace holds the endpoint's rate and that of its tenant.
 //   - quickRetry tries once more, at once, if a reused connection broke before
 //     a byte of the answer.
 //   - circuit stops calling an endpoint that keeps failing, and later lets a
@@ -61,6 +61,7 @@ type Set struct {
 
 	mu        sync.RWMutex
 	endpoints map[string]*endpoint // by key
+	tenants   map[string]*tenant   // of these, by name
 }
 
 // New makes a set. It starts nothing; without [Set.Run] it works, and forgets
@@ -68,6 +69,7 @@ type Set struct {
 func New(o Options) *Set {
 	s := &Set{
 		endpoints: make(map[string]*endpoint),
+		tenants:   make(map[string]*tenant),
 		quick: retrypolicy.NewBuilder[*call]().
 			HandleIf(func(c *call, err error) bool { return err == nil && c.again() }).
 			WithMaxRetries(1).
@@ -167,6 +169,9 @@ func (s *Set) add(ep relay.Endpoint) *endpoint {
 	if e == nil {
 		e = newEndpoint(ep, s)
 		s.endpoints[e.key] = e
+		e.load.tenant.endpoints++
+		s.tenants[e.load.tenant.name] = e.load.tenant
+		s.flights.known(len(s.tenants))
 	}
 	return e
 }

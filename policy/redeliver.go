@@ -87,6 +87,9 @@ func (r *redeliver) OnFailure(
 func (k *call) refused(err error) relay.Verdict {
 	now := time.Now()
 	if p, ok := errors.AsType[*paced](err); ok {
+		if p.tenant {
+			return deferred(RateLimited, tenantRate, k.endpoint.load.tenant.turn(now, p.delay))
+		}
 		return deferred(RateLimited, "", k.endpoint.turn(now, p.delay, 0))
 	}
 	if full, ok := errors.AsType[*crowded](err); ok {

@@ -18,11 +18,16 @@ import (
 // So ask once whenever a webhook comes, not again and again.
 //
 // It does not refuse an endpoint whose settings have changed since its last
-// call, and one that is not known only while another process has paused it or all of
-// [Options.SlowCalls] are used up. It is safe for concurrent use.
+// call, and one that is not known only while another process has paused it, all of
+// [Options.SlowCalls] or its tenant's part of them are used up, or its tenant's rate
+// is. It is safe for concurrent use.
 func (s *Set) Refuses(ep relay.Endpoint) (relay.Verdict, bool) {
 	s.mu.RLock()
 	e := s.endpoints[ep.Key]
+	var t *tenant
+	if e == nil {
+		t = s.ofTenant(ep.Tenant)
+	}
 	s.mu.RUnlock()
 	o, now := s.options.Load(), time.Now()
 	if e != nil {
@@ -34,10 +39,10 @@ func (s *Set) Refuses(ep relay.Endpoint) (relay.Verdict, bool) {
 		}
 		return throttled(rest, rest), true
 	}
-	if _, noRoom := s.flights.look(nil, nil, o.SlowCalls, now); noRoom != nil {
+	if noRoom := s.flights.room(&load{tenant: t}, o, now); noRoom != nil {
 		return deferred(Busy, noRoom.Error(), slowWait+time.Duration(random()*float64(slowWait))), true
 	}
-	return relay.Verdict{}, false
+	return t.refuses(o, now)
 }
 
 // refuses answers for one endpoint. With other settings than the last call's
@@ -54,19 +59,19 @@ func (e *endpoint) refuses(want settings, now time.Time) (relay.Verdict, bool) {
 		}
 		return throttled(rest, e.estimate(now, rest, 0)), true
 	}
-	full, noRoom := e.flights.look(&e.load, e.parts.slots, want.options.SlowCalls, now)
+	full, noRoom := e.flights.look(&e.load, e.parts.slots, want.options, now)
 	switch {
 	case full:
 		return deferred(Busy, "", e.estimate(now, busyWait, 0)), true
 	case noRoom != nil:
 		return deferred(Busy, noRoom.Error(), e.estimate(now, slowWait, noRoom.atATime())), true
 	case e.parts.pacer == nil:
-		return relay.Verdict{}, false
+		return e.load.tenant.refuses(want.options, now)
 	}
 	if delay, free := e.parts.pacer.look(now); !free {
 		return deferred(RateLimited, "", e.estimate(now, delay, 0)), true
 	}
-	return relay.Verdict{}, false
+	return e.load.tenant.refuses(want.options, now)
 }
 
 // estimate is turn for those that Refuses refused. The caller holds e.mu.

@@ -44,7 +44,7 @@ func (s slotted) Apply(
 			return refusal(err)
 		}
 		defer k.slots.release()
-		if full := k.endpoint.flights.begin(&k.flight, &k.endpoint.load, k.options.SlowCalls); full != nil {
+		if full := k.endpoint.flights.begin(&k.flight, &k.endpoint.load, k.options); full != nil {
 			return refusal(full)
 		}
 		return inner(exec)

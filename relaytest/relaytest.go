@@ -182,7 +182,7 @@ func (r *Relay) run(o Options) {
 	changed := p.OnCircuit
 	p.OnCircuit = func(ch policy.Circuit) {
 		record.Circuit(ch.Key, ch.URL, ch.Name, string(ch.State), ch.Until)
-		r.Consumer.CircuitChanged(relay.Endpoint{Key: ch.Key, Name: ch.Name, URL: ch.URL}, string(ch.State), ch.Until)
+		r.Consumer.CircuitChanged(relay.Endpoint{Key: ch.Key, Name: ch.Name, Tenant: ch.Tenant, URL: ch.URL}, string(ch.State), ch.Until)
 		if changed != nil {
 			changed(ch)
 		}

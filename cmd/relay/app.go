@@ -103,7 +103,7 @@ func (a *app) register(ctx context.Context) (err error) {
 // circuitChanged tells people, the audit log and whoever listens.
 func (a *app) circuitChanged(c policy.Circuit) {
 	a.record.Circuit(c.Key, c.URL, c.Name, string(c.State), c.Until)
-	a.consumer.CircuitChanged(relay.Endpoint{Key: c.Key, Name: c.Name, URL: c.URL}, string(c.State), c.Until)
+	a.consumer.CircuitChanged(relay.Endpoint{Key: c.Key, Name: c.Name, Tenant: c.Tenant, URL: c.URL}, string(c.State), c.Until)
 }
 
 // announce says that relay works, once it does.

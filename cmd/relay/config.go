@@ -20,6 +20,7 @@ type Config struct {
 	Delivery  DeliveryConfig            `koanf:"delivery"`
 	Signing   SigningConfig             `koanf:"signing"`
 	Sealing   SealingConfig             `koanf:"sealing"`
+	Tenants   TenantsConfig             `koanf:"tenants"`
 	Endpoints map[string]EndpointConfig `koanf:"endpoints"`
 	Replay    ReplayConfig              `koanf:"replay"`
 	Lanes     LanesConfig               `koanf:"lanes"`
@@ -72,6 +73,7 @@ type ConsumerConfig struct {
 	ExpiresAfter  time.Duration `koanf:"expires_after" min:"1m"`
 	MaxSleep      time.Duration `koanf:"max_sleep" min:"1s" max:"15m"`
 	Sweep         time.Duration `koanf:"sweep" min:"100ms" max:"10m"`
+	RequireTenant bool          `koanf:"require_tenant"`
 }
 
 // PolicyConfig says when to try, and what an answer means, for every endpoint
@@ -120,6 +122,22 @@ type SigningConfig struct {
 // unreadable: the first one seals, all of them open.
 type SealingConfig struct {
 	Keys []relay.Secret `koanf:"keys"`
+}
+
+// TenantsConfig says what the endpoints of one tenant get together.
+type TenantsConfig struct {
+	Rate  float64                 `koanf:"rate" min:"0"`
+	Burst int                     `koanf:"burst" min:"0"`
+	Share float64                 `koanf:"share" min:"0" max:"1"`
+	Named map[string]TenantConfig `koanf:"named"`
+}
+
+// TenantConfig are the settings of one tenant. What is left out is taken from
+// TenantsConfig.
+type TenantConfig struct {
+	Rate  float64 `koanf:"rate" min:"0"`
+	Burst int     `koanf:"burst" min:"0"`
+	Share float64 `koanf:"share" min:"0" max:"1"`
 }
 
 // EndpointConfig are the settings of one registered endpoint. What is left out

@@ -279,7 +279,7 @@ func TestAmbiguousVariable(t *testing.T) {
 // What bounds the tags of Config name can be read, and defaults are within them.
 func TestEverySettingHasAName(t *testing.T) {
 	seen := map[string]string{}
-	for _, s := range (named{endpoints: []string{"acme"}, tokens: []string{"prometheus"}}).keys() {
+	for _, s := range (named{endpoints: []string{"acme"}, tenants: []string{"acme"}, tokens: []string{"prometheus"}}).keys() {
 		if slices.Contains(s.path, "") {
 			t.Errorf("a field of %s has no koanf tag", strings.Join(s.path, "."))
 		}

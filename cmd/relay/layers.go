@@ -148,7 +148,10 @@ func noteLines(n *yaml.Node, path []string, lines map[string]int) {
 func (l *loader) environ(environ []string) {
 	byName := map[string][]setting{}
 	var names []string
-	known := named{endpoints: l.k.MapKeys("endpoints"), tokens: l.k.MapKeys("admin" + delim + "tokens")}
+	known := named{
+		endpoints: l.k.MapKeys("endpoints"),
+		tenants:   l.k.MapKeys("tenants" + delim + "named"), tokens: l.k.MapKeys("admin" + delim + "tokens"),
+	}
 	for _, s := range known.keys() {
 		name := variable(s.key())
 		byName[name] = append(byName[name], s)
@@ -226,7 +229,7 @@ func (l *loader) refuses(path []string, value any, origin string) bool {
 		switch section := namedSection(path); {
 		case section == 1 && len(path) == 2:
 			l.fault(key, origin, "an endpoint without settings: it needs a url at least")
-		case section == 2 && len(path) == 3:
+		case section == 2 && path[0] == "admin" && len(path) == 3:
 			l.fault(key, origin, "a token without settings: it needs hash and scopes")
 		}
 		return true

@@ -50,7 +50,7 @@ func (a *app) complain(err error) {
 }
 
 // reloadable says which sections a reload changes. Of log it is the level.
-var reloadable = []string{"policy", "delivery", "signing", "sealing", "endpoints"}
+var reloadable = []string{"policy", "delivery", "signing", "sealing", "tenants", "endpoints"}
 
 // Reload takes over what can be changed while relay runs. Where anything is
 // refused everything stays as it was.

@@ -40,14 +40,21 @@ func settings(c Config) []setting {
 	return all
 }
 
-// named is what people call their endpoints and their tokens.
-type named struct{ endpoints, tokens []string }
+// named is what people call their endpoints, tenants and tokens.
+type named struct{ endpoints, tenants, tokens []string }
 
 // keys returns the settings that exist, with those of all that is named.
 func (n named) keys() []setting {
-	c := Config{Endpoints: map[string]EndpointConfig{}, Admin: AdminConfig{Tokens: map[string]TokenConfig{}}}
+	c := Config{
+		Endpoints: map[string]EndpointConfig{},
+		Tenants:   TenantsConfig{Named: map[string]TenantConfig{}},
+		Admin:     AdminConfig{Tokens: map[string]TokenConfig{}},
+	}
 	for _, name := range n.endpoints {
 		c.Endpoints[name] = EndpointConfig{}
+	}
+	for _, name := range n.tenants {
+		c.Tenants.Named[name] = TenantConfig{}
 	}
 	for _, name := range n.tokens {
 		c.Admin.Tokens[name] = TokenConfig{}
@@ -61,6 +68,8 @@ func nameIn(path []string) (n named) {
 	case section == 0 || len(path) <= section:
 	case section == 1:
 		n.endpoints = path[1:2]
+	case path[0] == "tenants":
+		n.tenants = path[2:3]
 	default:
 		n.tokens = path[2:3]
 	}
@@ -68,12 +77,13 @@ func nameIn(path []string) (n named) {
 }
 
 // namedSection returns how long the path of the section is in which path lies and
-// whose keys are names: endpoints and admin.tokens. 0 if it lies in neither.
+// whose keys are names: endpoints, tenants.named and admin.tokens. 0 if it lies in
+// none.
 func namedSection(path []string) int {
 	switch {
 	case len(path) > 0 && path[0] == "endpoints":
 		return 1
-	case len(path) > 1 && path[0] == "admin" && path[1] == "tokens":
+	case len(path) > 1 && (path[0] == "admin" && path[1] == "tokens" || path[0] == "tenants" && path[1] == "named"):
 		return 2
 	}
 	return 0
@@ -130,10 +140,10 @@ func isSection(path []string) bool {
 	})
 }
 
-// split turns a dotted key into a path. The names of endpoints and tokens may
-// contain dots.
+// split turns a dotted key into a path. The names of endpoints, tenants and tokens
+// may contain dots.
 func split(key string) []string {
-	for _, section := range []string{"endpoints", "admin.tokens"} {
+	for _, section := range []string{"endpoints", "tenants.named", "admin.tokens"} {
 		rest, inside := strings.CutPrefix(key, section+".")
 		if !inside {
 			continue

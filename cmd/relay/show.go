@@ -54,7 +54,7 @@ func (l loaded) showJSON(p *program) error {
 func (l loaded) shown() []setting {
 	var list []setting
 	for _, s := range settings(l.Config) {
-		if s.path[0] != "endpoints" || l.origin(s.key()) != originDefault {
+		if namedSection(s.path) == 0 || l.origin(s.key()) != originDefault {
 			list = append(list, s)
 		}
 	}

@@ -54,7 +54,17 @@ func (c Config) policyOptions() policy.Options {
 			Failures: p.Circuit.Failures, Executions: p.Circuit.Executions,
 			Delay: p.Circuit.Delay, MaxDelay: p.Circuit.MaxDelay, Probes: p.Circuit.Probes,
 		},
+		Tenant:  policy.TenantOptions{Rate: c.Tenants.Rate, Burst: c.Tenants.Burst, Share: c.Tenants.Share},
+		Tenants: c.tenants(),
 	}
+}
+
+func (c Config) tenants() map[string]policy.TenantOptions {
+	named := make(map[string]policy.TenantOptions, len(c.Tenants.Named))
+	for name, t := range c.Tenants.Named {
+		named[name] = policy.TenantOptions{Rate: t.Rate, Burst: t.Burst, Share: t.Share}
+	}
+	return named
 }
 
 func (c Config) deliveryOptions(deny func() []netip.AddrPort) delivery.Options {
@@ -90,7 +100,7 @@ func (c Config) consumerOptions(log zerolog.Logger) consumer.Options {
 	o := c.Consumer
 	return consumer.Options{
 		Slots: o.Slots, SlowCalls: c.Policy.SlowCalls, AckWait: o.AckWait, Timeout: c.Delivery.Timeout,
-		MaxAckPending: c.maxAckPending(), MaxSleep: o.MaxSleep,
+		MaxAckPending: c.maxAckPending(), MaxSleep: o.MaxSleep, TenantRequired: o.RequireTenant,
 		ExpiresAfter: o.ExpiresAfter, Sweep: o.Sweep, Drain: o.Drain, ReplayRate: c.Replay.Rate, Logger: log,
 		Lanes: consumer.LaneOptions{First: c.Lanes.First, Growth: c.Lanes.Growth, Most: c.Lanes.Most, Rate: c.Lanes.Rate},
 	}
