@@ -21,4 +21,10 @@ const (
 	MaxPEM            = 256 << 10 // bytes of an endpoint's authorities, certificate or key
 	MaxUnrecorded     = 5         // attempts in a row that ended with a dead process: then the event is poison
 	MaxSleep          = 15 * time.Minute
+
+	MaxTemplate       = 16 << 10        // bytes of a template's expressions together
+	MaxTemplateCost   = 500_000         // units of work to shape one webhook, in CEL's measure
+	MaxTemplateTime   = 5 * time.Second // that the shaping of one webhook may take; its cost ends it long before
+	MaxTemplateValues = 100_000         // values in a payload that a template looks at
+	MaxTemplateDepth  = 64              // lists and objects within each other in such a payload
 )

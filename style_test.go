@@ -29,6 +29,7 @@ var doors = map[string][]string{
 	"github.com/nats-io/":     {"consumer", "endpoint", "embedded", "cmd/relay", "relaytest", "examples", "campaign", "bench"},
 	"github.com/jackc/":       {"audit", "endpoint", "migrations", "embedded", "cmd/relay", "relaytest", "examples", "campaign", "bench"},
 	"github.com/failsafe-go/": {"policy"},
+	"cel.dev/":                {"template"},
 	"github.com/knadh/koanf":  {"cmd/relay"},
 	"github.com/alecthomas/":  {"cmd/relay"},
 }

@@ -104,6 +104,10 @@ func (c *Consumer) attempt(
 			Reason: "scheduled for " + w.ScheduledAt.Format(time.RFC3339),
 		}, nil
 	}
+	shaped, err := shape(ep, w)
+	if err != nil {
+		return nil, unshaped(err), nil
+	}
 	var last *relay.Attempt
 	var lost error
 	h := m.hand
@@ -114,7 +118,7 @@ func (c *Consumer) attempt(
 			}
 		}
 		defer h.sends()()
-		last = new(c.send(ctx, ep, w, claim))
+		last = new(c.send(ctx, ep, shaped, claim))
 		return *last
 	})
 	return identified(attempts, *claim), verdict, lost

@@ -240,7 +240,7 @@ func quantity(t *testing.T, text string) float64 {
 	n, err := strconv.ParseFloat(strings.ReplaceAll(number, ",", ""), 64)
 	factor, known := map[string]float64{
 		"": 1, "bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20,
-		"minutes": float64(time.Minute), "days": float64(24 * time.Hour),
+		"seconds": float64(time.Second), "minutes": float64(time.Minute), "days": float64(24 * time.Hour),
 	}[unit]
 	if err != nil || !known {
 		t.Errorf("%q is no quantity", text)

@@ -161,6 +161,7 @@ type EndpointConfig struct {
 	Certificate  string                  `koanf:"certificate"`
 	Key          string                  `koanf:"key"`
 	Heed         bool                    `koanf:"heed"`
+	Template     string                  `koanf:"template"`
 }
 
 // LanesConfig says how fast parked events are brought back when their endpoint

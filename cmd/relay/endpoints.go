@@ -18,15 +18,16 @@ func (c Config) registered() ([]relay.Endpoint, error) {
 	var list []relay.Endpoint
 	var faults []error
 	for name, e := range c.Endpoints {
-		own, err := e.tls()
-		if err != nil {
+		own, err1 := e.tls()
+		shape, err2 := e.shaper()
+		for _, err := range each(errors.Join(err1, err2)) {
 			faults = append(faults, fmt.Errorf("endpoints.%s.%w", name, err))
 		}
 		list = append(list, relay.Endpoint{
 			Name: name, URL: string(e.URL), Secrets: e.Secrets, Header: e.header(), Timeout: e.Timeout,
 			Concurrency: e.Concurrency, Rate: e.Rate, Burst: e.Burst, Schedule: e.Schedule,
 			MaxAttempts: e.MaxAttempts, SuccessCodes: e.SuccessCodes,
-			ContentType: e.ContentType, HTTP2: e.HTTP2, TLS: own, Heed: e.Heed,
+			ContentType: e.ContentType, HTTP2: e.HTTP2, TLS: own, Heed: e.Heed, Shape: shape,
 		})
 	}
 	return list, errors.Join(faults...)
@@ -95,6 +96,7 @@ func (c *checker) endpoints() {
 		c.secrets(key+".secrets", e.Secrets)
 		c.authentication(key, e)
 		c.tls(key, e)
+		c.template(key, e)
 	}
 }
 

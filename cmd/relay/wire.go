@@ -20,6 +20,7 @@ import (
 	"github.com/relaywebhooks/relay/embedded"
 	"github.com/relaywebhooks/relay/endpoint"
 	"github.com/relaywebhooks/relay/policy"
+	"github.com/relaywebhooks/relay/template"
 )
 
 // Here the configuration becomes the options of relay's packages. Zero and empty
@@ -176,7 +177,9 @@ func (e *endpoints) Find(tenant, name, url string) (relay.Endpoint, error) {
 // storeOptions say where endpoints are registered while relay runs.
 func (c Config) storeOptions(registry *endpoint.Registry, log zerolog.Logger) endpoint.StoreOptions {
 	longest := max(c.Consumer.AckWait-ackMargin(time.Hour), c.Consumer.AckWait*2/3) // see check.times
-	return endpoint.StoreOptions{Registry: registry, Longest: min(longest, c.Consumer.Drain, 10*time.Minute), Logger: log}
+	return endpoint.StoreOptions{
+		Registry: registry, Compile: template.CompileJSON, Longest: min(longest, c.Consumer.Drain, 10*time.Minute), Logger: log,
+	}
 }
 
 // sender is a delivery.Sender that can be replaced while it works.

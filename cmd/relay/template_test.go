@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// writeTemplate writes a template to a file.
+func writeTemplate(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "chat.yaml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestAnEndpointOfTheConfigurationHasATemplate(t *testing.T) {
+	for name, text := range map[string]string{
+		"YAML": "body: |\n  {'text': payload.x}\nquery: {a: id}\n", "JSON": `{"body": "{'text': payload.x}", "query": {"a": "id"}}`,
+	} {
+		l := mustLoad(t, sources{file: file(t, "endpoints: {chat: {url: 'https://a.example/', template: '"+writeTemplate(t, text)+"'}}")})
+		list, err := l.registered()
+		if err != nil || len(list) != 1 || list[0].Shape == nil {
+			t.Fatalf("%s: %v, %v", name, list, err)
+		}
+		w, err := list[0].Shape.Shape(relay.Webhook{ID: "evt_1", URL: "https://a.example/", Body: []byte(`{"x":"y"}`)})
+		if err != nil || string(w.Body) != `{"text":"y"}` || w.URL != "https://a.example/?a=evt_1" {
+			t.Errorf("%s: %s: %s, %v", name, w.URL, w.Body, err)
+		}
+	}
+}
+
+// They are all told at once, with the key and the place, and relay does not start.
+func TestFaultsOfTemplates(t *testing.T) {
+	for text, want := range map[string][]string{
+		"body: |\n  {'text': payloda.x,\n   'more': 1 +}\n": {"body: line 2, column 13: Syntax error"},
+		"body: payloda\nheaders: {Host: id}\n":              {"headers.Host: header Host may not be set"},
+		"body: payloda\nheaders: {X-A: '1 + true'}\n":       {"body: line 1, column 1: undeclared reference to 'payloda'", "headers.X-A: line 1, column 3: found no matching overload"},
+		"bdoy: payload\n":                     {"cannot be read: unmarshal errors: line 1: field bdoy not found"},
+		"":                                    {"cannot be read: EOF"},
+		"- a\n":                               {"cannot be read: "},
+		"{}\n":                                {"it has no expression"},
+		strings.Repeat("# comment\n", 20_000): {"has 200000 bytes, more than 131072"},
+	} {
+		name := writeTemplate(t, text)
+		got := faultsOf(t, "endpoints: {a: {url: 'https://a.example', template: '"+name+"'}}", sources{})
+		if len(got) != len(want) {
+			t.Errorf("%.80s: %q, want %q", text, got, want)
+			continue
+		}
+		for i := range want {
+			if !strings.Contains(got[i], "endpoints.a.template = "+name) && len(name) < maxShown || !strings.Contains(got[i], want[i]) {
+				t.Errorf("%.80s: %q, want %q", text, got[i], want[i])
+			}
+		}
+	}
+	got := faultsOf(t, "endpoints: {a: {url: 'https://a.example', template: nothing.yaml}}", sources{})
+	if len(got) != 1 || !strings.Contains(got[0], "endpoints.a.template = nothing.yaml: open nothing.yaml: no such file") {
+		t.Error(got)
+	}
+}
