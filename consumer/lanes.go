@@ -25,6 +25,9 @@ const (
 	laneBytes = 8 << 20
 	// laneTimeout bounds one look at a lane.
 	laneTimeout = 10 * time.Second
+	// headFor is how long the head of a lane that waits is taken to be the one that
+	// was seen.
+	headFor = time.Minute
 )
 
 // lanes brings parked events back. A lane is one subject of the stream
@@ -57,7 +60,8 @@ type lanes struct {
 
 // lane is what this process remembers of one lane between two looks.
 type lane struct {
-	ramp ramp // only of the look that is under way
+	ramp  ramp      // only of the look that is under way
+	fresh time.Time // the same; until then what was seen at the head has not expired
 
 	next    time.Time // not looked at before
 	busy    bool      // a look is under way
@@ -122,7 +126,7 @@ func (l *lanes) look(ctx context.Context, key string, la *lane) {
 	l.working.Go(func() {
 		defer func() { <-l.free }()
 		began := time.Now()
-		wait, state, err := l.step(ctx, key, &la.ramp)
+		wait, state, err := l.step(ctx, key, la)
 		l.report("drain lane "+key, err)
 		l.looked(key, la, began.Add(wait), state)
 	})
@@ -198,10 +202,11 @@ func (l *lanes) due() map[string]*lane {
 
 // step looks at one lane and releases as much of it as its endpoint may take.
 // It says when to look again, and the lane's state.
-func (l *lanes) step(ctx context.Context, key string, r *ramp) (wait time.Duration, state string, err error) {
+func (l *lanes) step(ctx context.Context, key string, la *lane) (wait time.Duration, state string, err error) {
+	r := &la.ramp
 	if rest := l.Policy.Rest(key); rest > 0 {
 		r.restart()
-		return min(rest, l.Sweep), LaneWaiting, l.giveUp(ctx, key)
+		return min(rest, l.Sweep), LaneWaiting, l.giveUp(ctx, key, la)
 	}
 	if l.Pauses != nil {
 		if here, elsewhere := l.Pauses.drains(ctx, key); elsewhere {
@@ -255,11 +260,22 @@ func stateOf(r *ramp) string {
 }
 
 // giveUp releases what has expired at the head of a lane: burying it needs no
-// endpoint. It looks at one event before it reads more.
-func (l *lanes) giveUp(ctx context.Context, key string) error {
-	taken, err := l.release(ctx, key, 1, l.expired)
+// endpoint. It looks at one event before it reads more, and remembers when that
+// expires: of a thousand lanes, each look at what has days left is felt.
+func (l *lanes) giveUp(ctx context.Context, key string, la *lane) error {
+	now := time.Now()
+	if now.Before(la.fresh) {
+		return nil
+	}
+	la.fresh = now.Add(headFor)
+	taken, err := l.release(ctx, key, 1, func(raw *jetstream.RawStreamMsg) bool {
+		if expires := l.expiry(raw); expires.Before(la.fresh) {
+			la.fresh = expires
+		}
+		return !now.Before(la.fresh)
+	})
 	if taken == 1 && err == nil {
-		_, err = l.release(ctx, key, maxBatch, l.expired)
+		_, err = l.release(ctx, key, maxBatch, func(raw *jetstream.RawStreamMsg) bool { return !now.Before(l.expiry(raw)) })
 	}
 	return err
 }

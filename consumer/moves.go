@@ -200,12 +200,24 @@ func (c *Consumer) storeBatch(ctx context.Context, copies []*nats.Msg) error {
 	if err := c.moves.begin(StreamLater, time.Now()); err != nil {
 		return err
 	}
-	_, err := jetstreamext.PublishMsgBatch(ctx, c.js, copies)
+	err := c.publishAll(ctx, copies)
 	if errors.Is(err, jetstreamext.ErrBatchPublishIncomplete) || errors.Is(err, jetstreamext.ErrBatchPublishTooManyInflight) {
 		c.moves.unknown(StreamLater) // the stream would take other messages
 		return err
 	}
 	return c.noteMove(ctx, StreamLater, err)
+}
+
+// publishAll stores copies in the stream of their subject, all or none. The server
+// makes a store for each batch, so a single message goes without one: most lanes
+// of a sick endpoint are asked for one at a time.
+func (c *Consumer) publishAll(ctx context.Context, copies []*nats.Msg) error {
+	if len(copies) == 1 {
+		_, err := c.js.PublishMsg(ctx, copies[0])
+		return err
+	}
+	_, err := jetstreamext.PublishMsgBatch(ctx, c.js, copies)
+	return err
 }
 
 // noteMove takes in what came of a move to a stream, says when that changes, and

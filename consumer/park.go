@@ -98,13 +98,7 @@ func (c *Consumer) storeParked(ctx context.Context, batch []*parked) error {
 	for i, q := range batch {
 		copies[i] = q.to
 	}
-	var err error
-	if len(copies) == 1 {
-		_, err = c.js.PublishMsg(ctx, copies[0])
-	} else {
-		_, err = jetstreamext.PublishMsgBatch(ctx, c.js, copies)
-	}
-	if err != nil {
+	if err := c.publishAll(ctx, copies); err != nil {
 		c.moves.unknown(StreamLater)
 		return fmt.Errorf("store %d events in their lanes: %w", len(copies), err)
 	}

@@ -84,8 +84,8 @@ func fromLane(key string, raw *jetstream.RawStreamMsg, bury string) *nats.Msg {
 	return copyOf(subjectDue+key, raw.Header, raw.Data, m)
 }
 
-// expired reports whether a parked event has passed its time.
-func (l *lanes) expired(raw *jetstream.RawStreamMsg) bool {
+// expiry is when a parked event is given up.
+func (l *lanes) expiry(raw *jetstream.RawStreamMsg) time.Time {
 	w, _ := decode(readMeta(raw.Subject, raw.Header), raw.Header, raw.Data, l.ExpiresAfter)
-	return !time.Now().Before(w.ExpiresAt)
+	return w.ExpiresAt
 }
