@@ -10,7 +10,7 @@
 //	held.go     what is in hand: keeping it alive, and slow requests from filling the slots
 //	aside.go    setting the events of a sick endpoint aside, before they are claimed
 //	pull.go     one pull, and what tells a message from an answer of the server
-//	park.go     storing many events in their lanes at once
+//	park.go     storing many events in their lanes at once; together.go knows how
 //	decode.go   what a producer may write: the envelope and the raw form
 //	fields.go   each field of a message, and what is wrong with it
 //	tenant.go   whose a message is: its subject decides
@@ -212,6 +212,7 @@ type Consumer struct {
 	held     *held
 	asides   *asides
 	parking  *parking
+	together together
 	tails    map[string]*tail // by stream
 	sleep    *sleepBudget
 	lanes    *lanes

@@ -143,7 +143,7 @@ func (l *lanes) giveUpAll(ctx context.Context, b burial, events []*jetstream.Raw
 	for i, raw := range events {
 		copies[i] = fromLane(b.key, raw, b.reason)
 	}
-	if err := l.storeBatch(ctx, copies); err != nil {
+	if err := l.storeAll(ctx, copies); err != nil {
 		return fmt.Errorf("publish %d copies to %s: %w", len(copies), subjectDue+b.key, err)
 	}
 	l.At(AfterMove)

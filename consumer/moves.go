@@ -194,30 +194,18 @@ func (c *Consumer) store(ctx context.Context, stream string, publish func(contex
 	return c.noteMove(ctx, stream, attemptTimes(ctx, func(ctx context.Context) error { return c.explained(stream, publish(ctx)) }))
 }
 
-// storeBatch stores copies in WEBHOOKS_LATER, all or none, unless it refuses
-// everything at the moment.
-func (c *Consumer) storeBatch(ctx context.Context, copies []*nats.Msg) error {
+// storeAll stores copies in WEBHOOKS_LATER, unless it refuses everything at the
+// moment. An error means that some may not be stored.
+func (c *Consumer) storeAll(ctx context.Context, copies []*nats.Msg) error {
 	if err := c.moves.begin(StreamLater, time.Now()); err != nil {
 		return err
 	}
-	err := c.publishAll(ctx, copies)
+	err := errors.Join(c.together.publish(ctx, c.js, copies)...)
 	if errors.Is(err, jetstreamext.ErrBatchPublishIncomplete) || errors.Is(err, jetstreamext.ErrBatchPublishTooManyInflight) {
 		c.moves.unknown(StreamLater) // the stream would take other messages
 		return err
 	}
 	return c.noteMove(ctx, StreamLater, err)
-}
-
-// publishAll stores copies in the stream of their subject, all or none. The server
-// makes a store for each batch, so a single message goes without one: most lanes
-// of a sick endpoint are asked for one at a time.
-func (c *Consumer) publishAll(ctx context.Context, copies []*nats.Msg) error {
-	if len(copies) == 1 {
-		_, err := c.js.PublishMsg(ctx, copies[0])
-		return err
-	}
-	_, err := jetstreamext.PublishMsgBatch(ctx, c.js, copies)
-	return err
 }
 
 // noteMove takes in what came of a move to a stream, says when that changes, and

@@ -2,7 +2,8 @@ package consumer
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,9 +64,9 @@ func (c *Consumer) storeTogether(ctx context.Context, to *nats.Msg) error {
 		default:
 		}
 		batch := p.next()
-		err := c.storeParked(ctx, batch)
-		for _, q := range batch {
-			q.stored <- err
+		faults := c.storeParked(ctx, batch)
+		for i, q := range batch {
+			q.stored <- faults[i]
 		}
 	}
 }
@@ -87,10 +88,10 @@ func (p *parking) next() []*parked {
 	return batch
 }
 
-// storeParked stores a batch, all of it or nothing.
-func (c *Consumer) storeParked(ctx context.Context, batch []*parked) error {
+// storeParked stores copies and says what came of each.
+func (c *Consumer) storeParked(ctx context.Context, batch []*parked) []error {
 	if err := c.moves.begin(StreamLater, time.Now()); err != nil {
-		return err
+		return slices.Repeat([]error{err}, len(batch))
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
@@ -98,9 +99,10 @@ func (c *Consumer) storeParked(ctx context.Context, batch []*parked) error {
 	for i, q := range batch {
 		copies[i] = q.to
 	}
-	if err := c.publishAll(ctx, copies); err != nil {
+	faults := c.together.publish(ctx, c.js, copies)
+	if errors.Join(faults...) != nil {
 		c.moves.unknown(StreamLater)
-		return fmt.Errorf("store %d events in their lanes: %w", len(copies), err)
+		return faults
 	}
-	return c.noteMove(ctx, StreamLater, nil)
+	return slices.Repeat([]error{c.noteMove(ctx, StreamLater, nil)}, len(batch))
 }

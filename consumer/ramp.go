@@ -16,7 +16,9 @@ type LaneOptions struct {
 	// Defaults to 2.
 	Growth float64
 	// Most is how many of an endpoint's events may be under way at once, over all
-	// processes. Defaults to 500.
+	// processes. It should be twice what they call an endpoint with at a time, so
+	// that none of them waits for the next look; what is more is refused and comes
+	// again. Defaults to 128.
 	Most int
 	// Rate is how many events of one lane this process releases in a second.
 	// Defaults to no limit but the endpoint's own.
@@ -26,7 +28,7 @@ type LaneOptions struct {
 func (o LaneOptions) withDefaults() LaneOptions {
 	setDefault(&o.First, 1)
 	setDefault(&o.Growth, 2)
-	setDefault(&o.Most, 500)
+	setDefault(&o.Most, 128)
 	o.Most = max(o.Most, o.First)
 	o.Growth = max(o.Growth, 1)
 	return o

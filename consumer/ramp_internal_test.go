@@ -95,7 +95,7 @@ func TestADrainNeverExceedsTheRamp(t *testing.T) {
 // One copy that sleeps for long, such as a retry in a quarter of an hour, does
 // not hold up the events that are parked behind it.
 func TestASleepingCopyDoesNotHoldUpItsLane(t *testing.T) {
-	l := newRampLooks(t, LaneOptions{})
+	l := newRampLooks(t, LaneOptions{Most: manyCopies})
 	l.look(0, 1)
 	l.look(1, 0) // the probe failed, and sleeps
 	l.now = l.now.Add(probeAfter)

@@ -37,7 +37,7 @@ func (l *lanes) release(ctx context.Context, key string, n int, only func(*jetst
 	if len(copies) == 0 {
 		return 0, nil
 	}
-	if err := l.storeBatch(ctx, copies); err != nil {
+	if err := l.storeAll(ctx, copies); err != nil {
 		return 0, fmt.Errorf("publish %d copies to %s: %w", len(copies), subjectDue+key, err)
 	}
 	l.At(AfterMove)

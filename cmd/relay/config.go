@@ -227,7 +227,7 @@ func Default() Config {
 			Timeout: 30 * time.Second, ConnectTimeout: 5 * time.Second, Ports: []int{80, 443, 8443},
 		},
 		Replay: ReplayConfig{Rate: 500},
-		Lanes:  LanesConfig{First: 1, Growth: 2, Most: 500},
+		Lanes:  LanesConfig{First: 1, Growth: 2, Most: 128},
 		Admin:  AdminConfig{Address: admin.DefaultAddress},
 		Log:    LogConfig{Level: levelInfo, Format: formatAuto},
 	}
