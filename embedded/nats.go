@@ -199,12 +199,17 @@ func hasUsers(so *server.Options) bool {
 		len(so.TrustedOperators) > 0 || so.AuthCallout != nil || so.TLSMap
 }
 
+// SyncQueue is how many messages a synchronous subscription of relay has room for:
+// twice what one look at a lane asks for. nats.go makes that room for each new
+// subscription, of which every such look is one; its default takes half a MiB.
+const SyncQueue = 1024
+
 // Connect makes a connection inside this process, which needs no listener and
 // is never given up. If the configuration file names users, the options must
 // hold the credentials of one.
 func (n *NATS) Connect(options ...nats.Option) (*nats.Conn, error) {
 	o := nats.GetDefaultOptions()
-	o.InProcessServer, o.MaxReconnect, o.Name = n.server, -1, "relay"
+	o.InProcessServer, o.MaxReconnect, o.Name, o.SubChanLen = n.server, -1, "relay", SyncQueue
 	for _, set := range options {
 		if err := set(&o); err != nil {
 			return nil, fmt.Errorf("embedded: connect to NATS: %w", err)

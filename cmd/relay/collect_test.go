@@ -9,7 +9,7 @@ import (
 )
 
 func TestTheHeapMayGrowByAFixedAmountMore(t *testing.T) {
-	for alive, want := range map[uint64]int{0: 200, 5 << 20: 200, 20 << 20: 200, 40 << 20: 150, 200 << 20: 110, 20 << 30: 100} {
+	for alive, want := range map[uint64]int{0: 400, 5 << 20: 400, 20 << 20: 400, 64 << 20: 200, 128 << 20: 150, 640 << 20: 110, 20 << 30: 100} {
 		if got := percentFor(alive); got != want {
 			t.Errorf("%d bytes alive: %d %%, want %d", alive, got, want)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/relaywebhooks/relay/audit"
+	"github.com/relaywebhooks/relay/embedded"
 )
 
 // dialNATS connects to nats.url.
@@ -43,6 +44,7 @@ func (c Config) connOptions(log zerolog.Logger) ([]nats.Option, error) {
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
 		nats.PingInterval(10 * time.Second),
 		nats.Timeout(5 * time.Second),
+		nats.SyncQueueLen(embedded.SyncQueue),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if !nc.IsClosed() {
 				log.Warn().Err(err).Msg("NATS connection lost")
