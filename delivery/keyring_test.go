@@ -6,6 +6,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -124,6 +125,38 @@ func TestOwnTLS(t *testing.T) {
 						t.Errorf("%d requests over %d connections", requests, conns)
 					}
 				})
+			}
+		}
+	}
+}
+
+// Who refuses a certificate need not say so: with TLS 1.3 the handshake is over for
+// relay before the endpoint has seen what it asked for.
+func TestAClientCertificateIsRefusedInSilence(t *testing.T) {
+	ours := newAuthority(t)
+	asking := &tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"}}
+	indifferent := asking.Clone()
+	indifferent.ClientAuth = tls.NoClientCert
+	for _, c := range []struct {
+		server *tls.Config
+		own    *relay.TLS
+		class  string
+		want   string
+	}{
+		{asking, ours.trusted(t), "tls", "without one: register it with one"},
+		{asking, ours.trusted(t, ours.client(t, "relay", nil)), "tls", "when it had seen relay's"},
+		{indifferent, ours.trusted(t), "reset", "broke before an answer"},
+	} {
+		for _, http2 := range []bool{false, true} {
+			url, _ := rawServer(t, func(_ int, plain net.Conn) {
+				if err := tls.Server(plain, c.server).Handshake(); err == nil {
+					reset(plain)
+				}
+			})
+			a := newSender(t).Send(t.Context(), relay.Endpoint{HTTP2: http2, TLS: c.own}, webhookTo(strings.Replace(url, "http:", "https:", 1)))
+			wantFailure(t, a, relay.Error, c.class)
+			if !strings.Contains(a.Err, c.want) || a.Unanswered {
+				t.Error(show(a))
 			}
 		}
 	}

@@ -40,6 +40,7 @@ const reading = `
 - drain-100k: the endpoint takes 50 ms for an answer and relay calls it 64 times at once, so its own speed is 1,280 a second. An event that was parked costs about three times the CPU of one that was not: it is recorded twice, stored three times, and claimed once more.
 - parked-million: a parked event costs no memory. What counts is the peak while the queue is being set aside, and how soon Go gives that back.
 - 100k-endpoints: an endpoint that was called takes about a kilobyte. Of more than 10,000 those are forgotten after two seconds of which nothing has to be remembered.
+- trust: relay without the guard is built for this comparison alone, from a changed source; no setting switches it off. The guard looks at an address when it is dialled, and a connection that is kept is not dialled again, so the last two sides make a connection for every webhook.
 - three-relays: what the killed relay had in hand comes back when its AckWait is over, and is then delivered as quickly as anything else at that moment.
 `
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/relaywebhooks/relay/bench"
@@ -57,5 +58,15 @@ func TestProfilesAreLegible(t *testing.T) {
 	got := legible("File: x\nDuration: 3s\n audit.(*committer[go.shape.struct { a [16]uint8 }]).run\n")
 	if want := "Duration: 3s\n audit.(*committer).run\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// The relays that trust measures are built from this source: it must say what is
+// changed.
+func TestVariantsCanBeBuilt(t *testing.T) {
+	for _, c := range []change{noGuard, redial} {
+		if text, err := c.apply("../.."); err != nil || !strings.Contains(text, c.new) {
+			t.Errorf("%s: %v", c.file, err)
+		}
 	}
 }

@@ -9,7 +9,7 @@
 // a scenario, and what is there from earlier counts too: so many evenings make
 // one table. Remove the folder to begin anew.
 //
-//	scenarios.go  what is measured: one function each; start here. sick.go, scale.go and profile.go go on
+//	scenarios.go  what is measured: one function each; start here. sick.go, scale.go, trust.go and profile.go go on
 //	machine.go    Postgres, the binaries, this machine
 //	target.go     one relay or one floor, and bench on it
 //	results.go    the JSON lines

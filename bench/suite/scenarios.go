@@ -71,6 +71,7 @@ func scenarios() []scenario {
 			name: "three-relays", title: "300 events a second over three relays, one of which is killed, every message synced",
 			run: threeRelays, goals: threeGoals(),
 		},
+		trustScenario(),
 		{
 			name: "profile", title: "where the time goes in a burst",
 			run: profiles, once: true,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,6 +54,8 @@ type options struct {
 	sync     string
 	aside    bool   // a floor that sets events for hanging endpoints aside
 	database string // an existing one, which is kept; "": a new one
+	bin      string // of a relay that is built otherwise; "": the machine's
+	set      []string
 }
 
 // start makes a target and waits until it is ready.
@@ -138,10 +142,10 @@ func (t *target) relay(ctx context.Context, args ...string) *exec.Cmd {
 	} else {
 		set = append(set, "nats.embedded=true", "nats.data="+t.dir, "nats.port="+strconv.Itoa(t.nats), "nats.sync="+t.o.sync)
 	}
-	for _, kv := range append(set, t.m.Set...) {
+	for _, kv := range slices.Concat(set, t.o.set, t.m.Set) {
 		args = append(args, "--set", kv)
 	}
-	return exec.CommandContext(ctx, t.m.bin, args...)
+	return exec.CommandContext(ctx, cmp.Or(t.o.bin, t.m.bin), args...)
 }
 
 func (t *target) natsURL() string { return "nats://127.0.0.1:" + strconv.Itoa(t.nats) }
