@@ -73,6 +73,10 @@ func (d *dialer) dialTLS(protocols ...string) func(context.Context, string, stri
 			_ = conn.Close()
 			return nil, d.tlsFailure(host, err, plain.asked)
 		}
+		plain.agreed(d.certificate != nil)
+		if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+			x.dialled.Store(plain)
+		}
 		return secure, nil
 	}
 }

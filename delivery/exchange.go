@@ -29,9 +29,15 @@ type exchange struct {
 	reused    atomic.Bool // the connection has served another exchange before
 	answered  atomic.Bool // a byte of the answer came
 	conn      atomic.Pointer[shared]
+	dialled   atomic.Pointer[shared] // for this exchange, though it may have got another
 }
 
+// exchangeKey is for dialling alone. net/http does not say over which connection an
+// exchange failed if HTTP/2 was to be spoken and the connection broke at once.
+type exchangeKey struct{}
+
 func (x *exchange) watch(ctx context.Context) context.Context {
+	ctx = context.WithValue(ctx, exchangeKey{}, x)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			x.connected.Store(true)
@@ -54,13 +60,6 @@ func (x *exchange) enter(conn net.Conn) {
 			before.leave(true) // net/http gave that one up
 		}
 	}
-}
-
-// judged reports whether the connection may have ended because of the certificate
-// that the endpoint asked for: it did so in the handshake, and has answered nothing.
-func (x *exchange) judged() bool {
-	c := x.conn.Load()
-	return c != nil && c.asked && !x.reused.Load() && !x.answered.Load()
 }
 
 // do sends the request and reads the answer into the attempt.

@@ -63,16 +63,22 @@ func (x *exchange) explain(ctx context.Context, err error) *failure {
 	switch {
 	case isTimeout(err):
 		return &failure{class: classTimeout, text: "the connection died without a word"}
-	case isReset(err) && x.judged():
-		// With TLS 1.3 the endpoint sees the certificate when the handshake is over for
-		// relay, and its alert can be lost with the connection.
-		return &failure{class: classTLS, text: brokenText(x.certified)}
+	case isReset(err) && x.refusal() != nil:
+		return x.refusal()
 	case isReset(err) && x.answered.Load():
 		return &failure{class: classReset, text: "the connection broke in the middle of the answer"}
 	case isReset(err):
 		return &failure{class: classReset, text: "the connection broke before an answer"}
 	}
 	return &failure{class: classProtocol, text: protocolText(err)}
+}
+
+// refusal is what it means that a new connection broke, where that is known.
+func (x *exchange) refusal() *failure {
+	if c := x.dialled.Load(); c != nil && !x.reused.Load() {
+		return c.refusal()
+	}
+	return nil
 }
 
 // ended explains the end of the context: our own deadline, or the caller's
@@ -192,14 +198,6 @@ var alerts = []struct{ found, text string }{
 // handshakeFailure says anything, but who asked for a certificate and was shown
 // none often says no more.
 const handshakeFailure = "handshake failure"
-
-// brokenText is for who says nothing about the certificate that it asked for.
-func brokenText(certified bool) string {
-	if certified {
-		return "the endpoint wants a client certificate, and broke the connection off when it had seen relay's"
-	}
-	return "the endpoint wants a client certificate, and broke the connection off without one: register it with one"
-}
 
 // isAlert reports whether TLS was ended by an alert, the endpoint's or relay's.
 func isAlert(op *net.OpError) bool { return op.Op == "remote error" || op.Op == "local error" }

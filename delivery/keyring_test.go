@@ -134,7 +134,7 @@ func TestOwnTLS(t *testing.T) {
 // relay before the endpoint has seen what it asked for.
 func TestAClientCertificateIsRefusedInSilence(t *testing.T) {
 	ours := newAuthority(t)
-	asking := &tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"}}
+	asking := &tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"h2", "http/1.1"}, SessionTicketsDisabled: true}
 	indifferent := asking.Clone()
 	indifferent.ClientAuth = tls.NoClientCert
 	for _, c := range []struct {

@@ -66,10 +66,38 @@ type shared struct {
 	net.Conn
 	asked  bool // for a client certificate, in the handshake
 	mu     sync.Mutex
+	broken *failure // what it means if the connection breaks before more than an alert is heard
+	heard  int      // bytes since the handshake
 	users  int
 	served bool // there has been an exchange; what came before was the handshake
 	idle   int  // bytes that came since the last one
 	failed bool
+}
+
+// agreed is called when the handshake is over for relay. With TLS 1.3 the endpoint
+// sees only now what it was shown, and its alert is easily lost with the
+// connection.
+func (c *shared) agreed(certified bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = 0
+	switch {
+	case c.asked && certified:
+		c.broken = &failure{class: classTLS, text: "the endpoint wants a client certificate, and broke the connection off when it had seen relay's"}
+	case c.asked:
+		c.broken = &failure{class: classTLS, text: "the endpoint wants a client certificate, and broke the connection off without one: register it with one"}
+	}
+}
+
+// maxAlert is more than an alert takes, and less than what an endpoint sends that
+// goes on.
+const maxAlert = 64
+
+// refusal is what it means that the connection broke, if nothing was heard on it.
+func (c *shared) refusal() *failure {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.broken
 }
 
 // maxIdleBytes is room for what may arrive between two exchanges: a PING now and
@@ -81,6 +109,9 @@ func (c *shared) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.heard += n; c.heard > maxAlert {
+		c.broken = nil // it goes on
+	}
 	if c.users > 0 || !c.served {
 		return n, err
 	}
