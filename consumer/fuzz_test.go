@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/nats-io/nats.go"
 
 	"github.com/relaywebhooks/relay"
@@ -113,6 +114,37 @@ func FuzzMeta(f *testing.F) {
 		}
 		if diff := cmp.Diff(m, readMeta(subject, out.Header), cmp.AllowUnexported(meta{})); diff != "" {
 			t.Errorf("what was written is not what is read: %s", diff)
+		}
+	})
+}
+
+// FuzzRaw holds the raw form to the same: its fields are headers, of any number,
+// under any capitals, as any client may write them.
+func FuzzRaw(f *testing.F) {
+	f.Add("Relay-Url: https://example.com/\nRelay-Header-X-A: 1\nrelay-header-x-a: 2\nRelay-Metadata: {}", []byte("body"))
+	f.Add("relay-URL: https://example.com/\nRelay-Scheduled-At: 2026-11-24T12:00:00Z\nRelay-Max-Attempts: 07\nTraceparent: x", []byte{})
+	f.Add("Relay-Endpoint: orders\nRelay-Url: https://a\nRelay-Header-: x\nRelay-Header-Host: x\nRelay-Meta-Key: 1-1\nNats-Msg-Id: a b", []byte("{}"))
+	f.Add("Relay-Url: https://example.com/\nRelay-Id: \xff\nRelay-Content-Type: text/plain; charset=\"\nRelay-Tenant: \x00\nStatus: 100", []byte("\x00\xff"))
+	f.Fuzz(func(t *testing.T, block string, body []byte) {
+		h := nats.Header{}
+		for line := range strings.SplitSeq(block, "\n") {
+			name, value, _ := strings.Cut(line, ": ")
+			h[name] = append(h[name], value)
+		}
+		w, err := decodeTest(h, string(body))
+		if w.ID == "" || w.ExpiresAt.IsZero() {
+			t.Errorf("id %q, expires %v", w.ID, w.ExpiresAt)
+		}
+		if err != nil {
+			checkRefused(t, w, err)
+			return
+		}
+		checkRead(t, w, string(body))
+		out := copyOf(subjectDue+"abc", h, body, meta{key: testKey, id: w.ID, subject: SubjectOutbound})
+		back, err := decode(readMeta(out.Subject, out.Header), out.Header, out.Data, 72*time.Hour)
+		w.Again, back.Again = false, false
+		if diff := cmp.Diff(w, back, cmpopts.EquateEmpty()); diff != "" || err != nil {
+			t.Errorf("what waited comes back as another: %v, %s", err, diff)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -193,5 +194,26 @@ func TestWhatALPNOffers(t *testing.T) {
 		if got := <-offered; !slices.Equal(got, c.want) {
 			t.Errorf("HTTP2 %v: offered %q", c.http2, got)
 		}
+	}
+}
+
+// A few bytes of compressed headers may stand for many: one of 4,000 bytes is put
+// into the table, and then named a hundred thousand times.
+func TestHTTP2HeadersThatGrow(t *testing.T) {
+	const size = 4000
+	first := "\x88\x40\x01a\x7f" + string([]byte{(size-127)&0x7f | 0x80, (size - 127) >> 7}) + strings.Repeat("x", size)
+	url, send := rawHTTP2(t, func(c net.Conn, stream uint32) {
+		write(c, frame(frameHeaders, stream, first))
+		for range 8 {
+			write(c, frame(frameContinuation, stream, strings.Repeat("\xbe", 16<<10)))
+		}
+	})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	a := send(webhookTo(url), 2*time.Second)
+	runtime.ReadMemStats(&after)
+	wantFailure(t, a, relay.Error, "protocol")
+	if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+		t.Errorf("allocated %d KiB for %s", n>>10, show(a))
 	}
 }

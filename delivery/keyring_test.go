@@ -322,3 +322,15 @@ func TestContentTypes(t *testing.T) {
 	}
 	wantFailure(t, s.Send(t.Context(), relay.Endpoint{ContentType: "a/b\r\nX: y"}, webhookTo(r.URL)), relay.Error, "request")
 }
+
+// T12: whom an endpoint trusts is no concern of the proxy's.
+func TestOwnAuthoritiesAreNotForTheProxy(t *testing.T) {
+	ours := newAuthority(t)
+	r := secureReceiver(t, &tls.Config{Certificates: []tls.Certificate{ours.issue(t, nil)}, ClientAuth: tls.RequestClientCert})
+	s := newSender(t, func(o *Options) { o.Proxy = relay.Secret(r.URL) })
+	a := s.Send(t.Context(), relay.Endpoint{TLS: ours.trusted(t, ours.client(t, "relay", nil))}, webhookTo("https://127.0.0.1:1/"))
+	wantFailure(t, a, relay.Error, "proxy")
+	if !strings.Contains(a.Err, "no TLS with the proxy") {
+		t.Error(show(a))
+	}
+}
