@@ -141,6 +141,17 @@ func (o Options) Validate() error {
 	return errors.Join(faults...)
 }
 
+// StandardSchedule returns waits as Standard Webhooks recommends them: quick at
+// first, and ten attempts over three days, also where jitter of a tenth makes every
+// wait shorter. Every call returns a new slice. It is not the default: an event that
+// nobody takes would stand in the queue for days before anybody is told.
+func StandardSchedule() []time.Duration {
+	const hour = time.Hour
+	return []time.Duration{
+		5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * hour, 6 * hour, 12 * hour, 16 * hour, 20 * hour, 24 * hour,
+	}
+}
+
 func (o Options) withDefaults() Options {
 	if len(o.Schedule) == 0 {
 		o.Schedule = []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute}

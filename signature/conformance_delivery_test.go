@@ -234,22 +234,35 @@ func contentType(t *testing.T) {
 // Five attempts within a quarter of an hour are relay's default; the
 // specification's example is ten within three days.
 func threeDays(t *testing.T) {
-	set := policy.New(policy.Options{MaxAttempts: 14})
+	schedule := policy.StandardSchedule()
+	set := policy.New(policy.Options{Schedule: schedule})
 	fail := func(context.Context) relay.Attempt { return relay.Attempt{Kind: relay.Response, Status: 500} }
 	w := relay.Webhook{ID: "msg_1", ExpiresAt: time.Now().Add(relay.MaxExpiry)}
-	waits := func(who string) (all []time.Duration, sum time.Duration) {
-		for made := range 13 {
-			ep := relay.Endpoint{Key: fmt.Sprint(who, made)} // each with a circuit of its own
-			_, v := set.Do(t.Context(), ep, w, relay.Claim{Made: made}, fail)
-			if v.Action != relay.Retry {
-				t.Fatalf("attempt %d: %+v", made+1, v)
-			}
-			all, sum = append(all, v.After), sum+v.After
-		}
-		return all, sum
+	after := func(who string, made int) relay.Verdict {
+		ep := relay.Endpoint{Key: fmt.Sprint(who, made)} // each with a circuit of its own
+		_, v := set.Do(t.Context(), ep, w, relay.Claim{Made: made}, fail)
+		return v
 	}
-	one, sum := waits("a")
-	if other, _ := waits("b"); slices.Equal(one, other) || sum < 72*time.Hour {
-		t.Errorf("waits of %v, %v in all; again %v", one, sum, other)
+	var shortest time.Duration
+	varied := false
+	for made, planned := range schedule {
+		least, first := planned, time.Duration(-1)
+		for i := range 200 {
+			v := after(fmt.Sprint(i, "/"), made)
+			if v.Action != relay.Retry || v.After < planned*9/10 || v.After > planned*11/10 {
+				t.Fatalf("attempt %d: %+v, planned were %v", made+1, v, planned)
+			}
+			if first < 0 {
+				first = v.After
+			}
+			least, varied = min(least, v.After), varied || v.After != first
+		}
+		shortest += least
+	}
+	if shortest < 72*time.Hour || !varied {
+		t.Errorf("retries end after %v; jitter %v", shortest, varied)
+	}
+	if v := after("last", len(schedule)); v.Action != relay.Failed {
+		t.Errorf("attempt %d: %+v", len(schedule)+1, v)
 	}
 }

@@ -48,7 +48,7 @@ func TestStandardWebhooks(t *testing.T) {
 	t.Run("SW-18 the deadline of 15 to 30 seconds covers the answer's body", deadline)
 	t.Run("SW-19 the signature covers the exact bytes of any body", exactBytes)
 	t.Run("SW-20 content-type is passed on, and application/json by default", contentType)
-	t.Run("SW-21 with policy.max_attempts at 14, retries span three days, with jitter", threeDays)
+	t.Run("SW-21 with policy.schedule: standard, retries span three days, however jitter falls", threeDays)
 	t.Run("SW-22 the official library verifies every captured request", officialVerifiesAll)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/relaywebhooks/relay/audit"
 	"github.com/relaywebhooks/relay/delivery"
 	"github.com/relaywebhooks/relay/endpoint"
+	"github.com/relaywebhooks/relay/policy"
 	"github.com/relaywebhooks/relay/signature"
 )
 
@@ -186,6 +187,7 @@ func (c *checker) limits() {
 	c.when(p.Circuit.Failures > p.Circuit.Executions, "policy.circuit.failures",
 		"must be at most policy.circuit.executions (%d): the circuit would never open", p.Circuit.Executions)
 	c.when(len(p.Schedule) == 0 && p.MaxAttempts > 1, "policy.schedule", "must name at least one wait")
+	c.standard("policy", p.Schedule, p.MaxAttempts)
 	c.when(len(p.SuccessCodes) == 0, "policy.success_codes", "must name at least one code")
 	c.when(len(c.Delivery.Ports) == 0, "delivery.ports", "must name at least one port")
 	c.when(p.Circuit.MaxDelay != 0 && p.Circuit.MaxDelay < p.Circuit.Delay, "policy.circuit.max_delay",
@@ -198,6 +200,21 @@ func (c *checker) limits() {
 	if err := (delivery.Options{Proxy: relay.Secret(c.Delivery.Proxy)}).CheckProxy(); err != nil {
 		c.wrong("delivery.proxy", "%s", strings.TrimPrefix(err.Error(), "delivery: proxy: "))
 	}
+}
+
+// standard sees to it that who asks for three days gets them: the waits alone are
+// not enough.
+func (c *checker) standard(section string, schedule []time.Duration, attempts int) {
+	if !slices.Equal(schedule, policy.StandardSchedule()) {
+		return
+	}
+	var longest time.Duration
+	for _, wait := range schedule {
+		longest += wait + time.Duration(float64(wait)*c.Policy.Jitter)
+	}
+	c.when(attempts <= len(schedule), section+".max_attempts", "must be at least %d for all waits of %s.schedule: standard", len(schedule)+1, section)
+	c.when(c.Consumer.ExpiresAfter < longest, "consumer.expires_after",
+		"must be at least %s for all waits of %s.schedule: standard", formatDuration(longest.Round(time.Hour)+time.Hour), section)
 }
 
 // packages has relay's packages look at what they will be given: they know their

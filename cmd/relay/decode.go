@@ -17,6 +17,7 @@ import (
 	"github.com/knadh/koanf/v2"
 
 	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/policy"
 )
 
 // decode turns the merged layers into the configuration. koanf's own decoder
@@ -114,6 +115,9 @@ func shown(path []string, raw any) string {
 	return show(fmt.Sprint(raw))
 }
 
+// standard names policy.StandardSchedule, where a list of waits is wanted.
+const standard = "standard"
+
 var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
 
 // strict prepares a value for its field, or says what is wrong with it.
@@ -121,6 +125,9 @@ var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
 func strict(from, to reflect.Type, value any) (any, error) {
 	if s, ok := value.(string); ok && (!utf8.ValidString(s) || strings.ContainsRune(s, 0)) {
 		return nil, errors.New("is not valid UTF-8 text")
+	}
+	if s, ok := value.(string); ok && to == reflect.TypeFor[[]time.Duration]() && strings.TrimSpace(s) == standard {
+		return policy.StandardSchedule(), nil
 	}
 	switch {
 	case from == to && to.Kind() == reflect.Struct: // part of what strictText has made

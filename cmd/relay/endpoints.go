@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -94,6 +95,7 @@ func (c *checker) endpoints() {
 		c.when(e.Secrets != nil && len(e.Secrets) == 0, key+".secrets",
 			"names no secret: write one, or take the line out, and signing.secrets sign")
 		c.secrets(key+".secrets", e.Secrets)
+		c.standard(key, e.Schedule, cmp.Or(e.MaxAttempts, c.Policy.MaxAttempts))
 		c.authentication(key, e)
 		c.tls(key, e)
 		c.template(key, e)

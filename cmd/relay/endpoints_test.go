@@ -15,6 +15,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +155,36 @@ func TestFaultsOfEndpoints(t *testing.T) {
 	}
 	got := faultsOf(t, "endpoints: {a: {url: 'http://a.example', certificate: "+c.certificate+", key: "+c.key+"}}", sources{})
 	if len(got) != 1 || !strings.Contains(got[0], "does not begin with https://") {
+		t.Error(got)
+	}
+}
+
+// The schedule of three days is one word, and relay says what else it takes.
+func TestTheStandardSchedule(t *testing.T) {
+	const all = "policy: {schedule: standard, max_attempts: 10}\nconsumer: {expires_after: 4d}\n"
+	for _, l := range []loaded{
+		mustLoad(t, sources{file: file(t, all)}),
+		mustLoad(t, sources{environ: []string{"RELAY_POLICY_SCHEDULE=standard"}, set: []string{"policy.max_attempts=10", "consumer.expires_after=4d"}}),
+		mustLoad(t, sources{file: file(t, all+"endpoints: {a: {url: 'http://a', schedule: standard}}")}),
+	} {
+		if got := text(reflect.ValueOf(l.Policy.Schedule)); got != "5s,5m,30m,2h,6h,12h,16h,20h,1d" {
+			t.Errorf("the schedule is %s", got)
+		}
+		if a, ok := l.Endpoints["a"]; ok && !slices.Equal(a.Schedule, l.Policy.Schedule) {
+			t.Errorf("that of the endpoint is %v", a.Schedule)
+		}
+	}
+	got := strings.Join(faultsOf(t, "policy: {schedule: standard}\nendpoints: {a: {url: 'http://a', schedule: standard, max_attempts: 9}}", sources{}), "\n")
+	for _, want := range []string{
+		"policy.max_attempts = 5: must be at least 10 for all waits of policy.schedule: standard",
+		"endpoints.a.max_attempts = 9: must be at least 10 for all waits of endpoints.a.schedule: standard",
+		"consumer.expires_after = 3d: must be at least 90h for all waits of policy.schedule: standard",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if got := faultsOf(t, "policy: {schedule: normal}", sources{}); len(got) != 1 || !strings.Contains(got[0], "is not a duration") {
 		t.Error(got)
 	}
 }
