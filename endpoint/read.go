@@ -55,6 +55,10 @@ type unreadError string
 // Error is the fault.
 func (e unreadError) Error() string { return string(e) }
 
+// maxFaults bounds how many faults of one request are named: one of a megabyte has
+// room for a hundred thousand, and each names every field there is.
+const maxFaults = 20
+
 // readObject reads a JSON object into its fields. An unknown field is a fault, and
 // so is one that stands there twice. null is the same as leaving a field out.
 func readObject(raw []byte, fields map[string]any) (faults []error) {
@@ -66,6 +70,9 @@ func readObject(raw []byte, fields map[string]any) (faults []error) {
 		return []error{unreadError("the request must be a JSON object")}
 	}
 	for seen := map[string]bool{}; dec.More(); {
+		if len(faults) >= maxFaults {
+			return append(faults, errors.New("relay has not looked further"))
+		}
 		token, err := dec.Token()
 		name, _ := token.(string)
 		var value json.RawMessage
