@@ -16,7 +16,7 @@ var pagesWithTests = []string{"README.md", "RELIABILITY.md", "SECURITY.md", "CON
 
 var (
 	fences    = regexp.MustCompile("(?ms)^```.*?^```$") // what stands between them is an example
-	testNames = regexp.MustCompile(`\bTest[A-Z]\w*`)
+	testNames = regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w*`)
 	crashRow  = regexp.MustCompile(`(?m)^\| C(\d+) \|.*\|$`)
 )
 
