@@ -92,27 +92,27 @@ WITH a AS (
 ), made AS (
     SELECT array_agg(made ORDER BY n) AS counts FROM (
         SELECT min(n) AS n, count(*)::integer - 1 AS made FROM (
-            SELECT accepted_at, seq, n FROM unnest($22::timestamptz[], $23::bigint[]) WITH ORDINALITY AS i (accepted_at, seq, n)
+            SELECT accepted_at, seq, n FROM unnest($23::timestamptz[], $24::bigint[]) WITH ORDINALITY AS i (accepted_at, seq, n)
             UNION ALL
             SELECT accepted_at, seq, NULL FROM a WHERE kind <> 'unrecorded'
         ) both_sides GROUP BY accepted_at, seq
     ) per_event
 ), called AS (
-    INSERT INTO relay.endpoints AS e (endpoint_key, url, host, name,
+    INSERT INTO relay.endpoints AS e (endpoint_key, url, host, name, tenant,
         success_count, failure_count, last_success_at, last_failure_at)
-    SELECT key, max(url), max(host), NULLIF(max(name), ''),
+    SELECT key, max(url), max(host), NULLIF(max(name), ''), NULLIF(max(tenant), ''),
         count(*) FILTER (WHERE success), count(*) FILTER (WHERE NOT success),
         max(started_at) FILTER (WHERE success), max(started_at) FILTER (WHERE NOT success)
     FROM (
         SELECT p.*, NULL::boolean AS success, NULL::timestamptz AS started_at
-        FROM unnest($18::text[], $19::text[], $20::text[], $21::text[]) AS p (key, url, host, name)
+        FROM unnest($18::text[], $19::text[], $20::text[], $21::text[], $22::text[]) AS p (key, url, host, name, tenant)
         UNION ALL
-        SELECT endpoint_key, '' AS url, '' AS host, '' AS name, success, started_at FROM a WHERE kind <> 'unrecorded'
+        SELECT endpoint_key, '' AS url, '' AS host, '' AS name, '' AS tenant, success, started_at FROM a WHERE kind <> 'unrecorded'
     ) both_sides
     GROUP BY key HAVING count(success) > 0
     ORDER BY key
     ON CONFLICT (endpoint_key) DO UPDATE SET
-        name = coalesce(excluded.name, e.name),
+        name = coalesce(excluded.name, e.name), tenant = coalesce(e.tenant, excluded.tenant),
         success_count = e.success_count + excluded.success_count,
         failure_count = e.failure_count + excluded.failure_count,
         last_success_at = greatest(e.last_success_at, excluded.last_success_at),
@@ -137,8 +137,8 @@ UPDATE relay.webhooks_DAY w SET
     claimed_until = CASE WHEN ` + takes + ` THEN NULL ELSE w.claimed_until END,
     claim = CASE WHEN ` + takes + ` THEN NULL ELSE w.claim END,
     updated_at = now()
-FROM unnest($22::timestamptz[], $23::bigint[], $24::integer[], $25::uuid[], $26::text[], $27::text[], $28::text[],
-        $29::bigint[], $30::integer[], (SELECT counts FROM made))
+FROM unnest($23::timestamptz[], $24::bigint[], $25::integer[], $26::uuid[], $27::text[], $28::text[], $29::text[],
+        $30::bigint[], $31::integer[], (SELECT counts FROM made))
     WITH ORDINALITY AS i (accepted_at, seq, generation, claim, status, place, reason, after, last_status, made, n)
 WHERE ` + sameEvent + ` AND (i.made > 0 OR ` + takes + `)
 RETURNING i.n, w.last_claim IS NOT DISTINCT FROM i.claim, w.status, w.generation, w.place, coalesce(w.reason, '')`

@@ -72,7 +72,7 @@ func responseHeaders(a *relay.Attempt) string {
 
 // endpointColumns returns the endpoints that a batch called, each once.
 func endpointColumns(batch []*call[recording, relay.Verdict]) []any {
-	var keys, urls, hosts, names []string
+	var keys, urls, hosts, names, tenants []string
 	seen := map[string]struct{}{}
 	for _, q := range batch {
 		w := &q.in.webhook
@@ -83,8 +83,9 @@ func endpointColumns(batch []*call[recording, relay.Verdict]) []any {
 		u, host := showURL(w.URL)
 		keys, urls = append(keys, text(w.EndpointKey, maxName)), append(urls, u)
 		hosts, names = append(hosts, host), append(names, text(w.EndpointName, maxName))
+		tenants = append(tenants, text(w.Tenant, maxName))
 	}
-	return []any{keys, urls, hosts, names}
+	return []any{keys, urls, hosts, names, tenants}
 }
 
 // withoutQuery is what stands in the record of a URL: queries hold secrets.

@@ -15,7 +15,7 @@ import (
 	"github.com/relaywebhooks/relay/relaytest/testdb"
 )
 
-var all = []string{"00001_tables.sql", "00002_partitions.sql", "00003_views.sql", "00004_roles.sql", "00005_stream.sql", "00006_endpoint_settings.sql"}
+var all = []string{"00001_tables.sql", "00002_partitions.sql", "00003_views.sql", "00004_roles.sql", "00005_stream.sql", "00006_endpoint_settings.sql", "00008_tenants.sql"}
 
 // exec runs statements one by one, each in a transaction of its own.
 func exec(t *testing.T, databaseURL string, statements ...string) {
@@ -66,7 +66,7 @@ func server(t *testing.T) *embedded.Postgres {
 
 func TestUp(t *testing.T) {
 	p := server(t)
-	requireState(t, p.URL(), migrations.State{Latest: 6, Pending: all})
+	requireState(t, p.URL(), migrations.State{Latest: 8, Pending: all})
 	for _, want := range [][]string{all, nil} { // the second time there is nothing to do
 		applied, err := migrations.Up(t.Context(), p.URL())
 		if err != nil {
@@ -75,11 +75,11 @@ func TestUp(t *testing.T) {
 		if diff := cmp.Diff(want, applied); diff != "" {
 			t.Errorf("applied (-want +got):\n%s", diff)
 		}
-		requireState(t, p.URL(), migrations.State{Current: 6, Latest: 6})
+		requireState(t, p.URL(), migrations.State{Current: 8, Latest: 8})
 	}
-	requireState(t, with(t, p.URL(), "role", "relay_reader"), migrations.State{Current: 6, Latest: 6})
+	requireState(t, with(t, p.URL(), "role", "relay_reader"), migrations.State{Current: 8, Latest: 8})
 	exec(t, p.URL(), "INSERT INTO relay.migrations (version_id, is_applied) VALUES (99, true)")
-	requireState(t, p.URL(), migrations.State{Current: 99, Latest: 6})
+	requireState(t, p.URL(), migrations.State{Current: 99, Latest: 8})
 }
 
 func TestUpFromManyProcesses(t *testing.T) {
@@ -113,7 +113,7 @@ func TestUpAsAPlainOwner(t *testing.T) {
 	if _, err := migrations.Up(t.Context(), mine); err != nil {
 		t.Fatal(err)
 	}
-	requireState(t, mine, migrations.State{Current: 6, Latest: 6})
+	requireState(t, mine, migrations.State{Current: 8, Latest: 8})
 	exec(t, mine,
 		"DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_roles WHERE rolname LIKE 'relay\\_%'); END $$",
 		"DO $$ BEGIN ASSERT relay.ensure_partitions(current_date, current_date + 1) = 4; END $$",
