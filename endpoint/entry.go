@@ -36,7 +36,7 @@ type State struct {
 func (s *Store) Get(ctx context.Context, key string) (Entry, error) {
 	r, err := s.row(ctx, key)
 	if err != nil {
-		return Entry{}, fmt.Errorf("endpoint: read %s: %w", key, err)
+		return Entry{}, failed("read %s: %w", key, err)
 	}
 	e := Entry{State: State{
 		Key: key, Source: "url", Held: r.held(), PausedAt: r.pausedAt, PauseReason: r.pauseReason,

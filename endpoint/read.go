@@ -118,7 +118,7 @@ func readField(raw json.RawMessage, to any, again bool) error {
 // wanted says what a field must be.
 func wanted(to any) string {
 	switch to.(type) {
-	case *string, *secret:
+	case *string, **string, *secret:
 		return "must be a text"
 	case *int, *int64:
 		return "must be a whole number"

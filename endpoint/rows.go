@@ -3,6 +3,7 @@ package endpoint
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -63,6 +64,16 @@ func (r row) held() string {
 		return "paused: " + cmp.Or(r.pauseReason, none)
 	}
 	return ""
+}
+
+// failure is an error of the database, and not of who asked.
+type failure struct{ error }
+
+// Unwrap returns what failed.
+func (f failure) Unwrap() error { return f.error }
+
+func failed(format string, args ...any) error {
+	return failure{fmt.Errorf("endpoint: "+format, args...)}
 }
 
 // fieldOf returns the field that a fault begins with.

@@ -70,7 +70,7 @@ func (s *Store) Set(ctx context.Context, c Change) error {
 		return fmt.Errorf("endpoint: %q is no state of an endpoint", c.What)
 	}
 	if err != nil {
-		return fmt.Errorf("endpoint: note that %s is %s: %w", c.Key, c.What, err)
+		return failed("note that %s is %s: %w", c.Key, c.What, err)
 	}
 	if tag.RowsAffected() > 0 {
 		s.changed(ctx, c)
@@ -112,7 +112,7 @@ func (s *Store) who(ctx context.Context, key string) (Change, error) {
 	case errors.Is(err, pgx.ErrNoRows):
 		return c, fmt.Errorf("endpoint: %s %w", key, ErrUnknown)
 	case err != nil:
-		return c, fmt.Errorf("endpoint: look up %s: %w", key, err)
+		return c, failed("look up %s: %w", key, err)
 	}
 	return c, nil
 }

@@ -38,16 +38,12 @@ func (s *Store) Put(ctx context.Context, request []byte, by string) (Entry, erro
 	}
 	old, oldErr := s.row(ctx, key)
 	if oldErr != nil {
-		return Entry{}, fmt.Errorf("endpoint: read %.80q: %w", in.Name, oldErr)
+		return Entry{}, failed("read %.80q: %w", in.Name, oldErr)
 	}
 	found := faults(err)
 	found = append(found, without(s.merge(&in, old), found)...)
 	found = append(found, without(in.check(s.o.Longest), found)...)
-	if in.Template != nil && len(without([]error{errTemplate}, found)) > 0 {
-		if _, err := s.compile(in.Template); err != nil {
-			found = append(found, fmt.Errorf("template: %s", strings.TrimPrefix(err.Error(), "template: ")))
-		}
-	}
+	found = append(found, without(s.checkTemplate(in.Template), found)...)
 	if len(found) > 0 {
 		return Entry{}, errors.Join(found...)
 	}
@@ -57,7 +53,16 @@ func (s *Store) Put(ctx context.Context, request []byte, by string) (Entry, erro
 	return s.put(ctx, in, old, by)
 }
 
-var errTemplate = errors.New("template: ")
+func (s *Store) checkTemplate(template []byte) (found []error) {
+	if template == nil {
+		return nil
+	}
+	_, err := s.compile(template)
+	for _, e := range faults(err) {
+		found = append(found, fmt.Errorf("template: %s", strings.TrimPrefix(e.Error(), "template: ")))
+	}
+	return found
+}
 
 // merge puts secrets that stay in the place of those that are hidden.
 func (s *Store) merge(in *settings, old row) []error {
@@ -94,7 +99,7 @@ func (s *Store) put(ctx context.Context, in settings, old row, by string) (Entry
 		return Entry{}, fmt.Errorf("url: %s is the URL of another endpoint too; a query makes no difference", bare)
 	}
 	if err != nil {
-		return Entry{}, fmt.Errorf("endpoint: write %.80q: %w", in.Name, err)
+		return Entry{}, failed("write %.80q: %w", in.Name, err)
 	}
 	if tag.RowsAffected() == 0 {
 		return Entry{}, fmt.Errorf("revision: the endpoint %w", ErrChanged)
@@ -129,7 +134,7 @@ func (s *Store) Delete(ctx context.Context, key, by string) error {
 	}
 	old, err := s.row(ctx, key)
 	if err != nil {
-		return fmt.Errorf("endpoint: read %s: %w", key, err)
+		return failed("read %s: %w", key, err)
 	}
 	if !old.exists() || old.settings == nil {
 		return fmt.Errorf("endpoint: %s %w", key, ErrUnknown)
@@ -138,7 +143,7 @@ func (s *Store) Delete(ctx context.Context, key, by string) error {
 		paused_at = NULL, pause_reason = NULL, disabled_at = NULL, disabled_reason = NULL
 		WHERE endpoint_key = $1 AND deleted_at IS NULL`, key, clipped(by))
 	if err != nil {
-		return fmt.Errorf("endpoint: delete %s: %w", key, err)
+		return failed("delete %s: %w", key, err)
 	}
 	s.changed(ctx, Change{What: Deleted, Key: key, Tenant: old.tenant, Name: old.name, URL: old.url, By: clipped(by)})
 	return nil
@@ -152,7 +157,7 @@ func (s *Store) Rotate(ctx context.Context, key string, next relay.Secret, overl
 	}
 	old, err := s.row(ctx, key)
 	if err != nil {
-		return Entry{}, fmt.Errorf("endpoint: read %s: %w", key, err)
+		return Entry{}, failed("read %s: %w", key, err)
 	}
 	if !old.exists() || old.settings == nil {
 		return Entry{}, fmt.Errorf("endpoint: %s %w", key, ErrUnknown)

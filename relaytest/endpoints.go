@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"github.com/relaywebhooks/relay"
@@ -14,8 +15,8 @@ import (
 // Every relay of a test has it.
 const SealingKey relay.Secret = "rsk_cmVsYXl0ZXN0IHNlYWxzIGl0cyBzZWNyZXRzIHRodXM="
 
-// register makes the registry, and the store that feeds it.
-func (r *Relay) register(o Options, pool *pgxpool.Pool, log zerolog.Logger) *endpoint.Registry {
+// register makes the registry, the store that feeds it, and the service.
+func (r *Relay) register(o Options, pool *pgxpool.Pool, conn *nats.Conn, log zerolog.Logger) (*endpoint.Registry, *endpoint.Service) {
 	r.t.Helper()
 	registry, err := endpoint.New(o.Endpoints)
 	r.check(err)
@@ -24,10 +25,10 @@ func (r *Relay) register(o Options, pool *pgxpool.Pool, log zerolog.Logger) *end
 		s.Sealer, err = endpoint.NewSealer(SealingKey)
 		r.check(err)
 	}
-	s.Pool, s.Registry, s.Logger = pool, registry, log
+	s.Pool, s.Registry, s.Logger, s.OnChange = pool, registry, log, endpoint.Announce(conn)
 	r.Store = endpoint.NewStore(s)
 	r.check(r.Store.Load(r.t.Context()))
-	return registry
+	return registry, endpoint.NewService(endpoint.ServiceOptions{Conn: conn, Store: r.Store, Logger: log})
 }
 
 // Register registers an endpoint in the database, or replaces its settings, as

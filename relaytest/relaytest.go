@@ -163,7 +163,7 @@ func (r *Relay) run(o Options) {
 	r.check(err)
 	pool, err := audit.Pool(r.t.Context(), r.URL)
 	r.check(err)
-	registry := r.register(o, pool, log)
+	registry, service := r.register(o, pool, conn, log)
 	sender, err := delivery.New(open(o.Delivery))
 	r.check(err)
 	if o.Audit.Worker == "" {
@@ -197,7 +197,8 @@ func (r *Relay) run(o Options) {
 	r.Policies = policies
 	r.Consumer, err = consumer.New(c)
 	r.check(err)
-	r.start(record.Run, policies.Run, r.Store.Run)
+	r.start(record.Run, policies.Run, r.Store.Run, service.Run)
+	<-service.Ready()
 	r.t.Cleanup(func() { pool.Close(); conn.Close(); sender.CloseIdle() })
 	r.t.Cleanup(r.Stop)
 }

@@ -34,6 +34,7 @@ type app struct {
 	found    *endpoints
 	sealer   *endpoint.Sealer
 	store    *endpoint.Store
+	service  *endpoint.Service
 	sender   *sender
 	consumer *consumer.Consumer
 	working  <-chan struct{} // closed when it has found its streams
@@ -92,8 +93,9 @@ func (a *app) register(ctx context.Context) (err error) {
 		return err
 	}
 	o := a.config.storeOptions(a.found.Registry, a.log)
-	o.Pool, o.Sealer = a.pool, a.sealer
+	o.Pool, o.Sealer, o.OnChange = a.pool, a.sealer, endpoint.Announce(a.conn)
 	a.store = endpoint.NewStore(o)
+	a.service = endpoint.NewService(endpoint.ServiceOptions{Conn: a.conn, Store: a.store, Logger: a.log})
 	if err := a.store.Load(ctx); err != nil {
 		return err
 	}
@@ -108,6 +110,10 @@ func (a *app) circuitChanged(c policy.Circuit) {
 
 // announce says that relay works, once it does.
 func (a *app) announce(ctx context.Context) {
+	select {
+	case <-a.service.Ready():
+	case <-ctx.Done():
+	}
 	select {
 	case <-a.consumer.Ready():
 		a.log.Info().Str("version", version()).Str("worker", worker()).Int("slots", a.consumer.Slots).
@@ -140,7 +146,7 @@ func (a *app) Run(ctx context.Context) error {
 
 	var upkeep sync.WaitGroup
 	var failed atomic.Pointer[error]
-	for _, run := range []func(context.Context) error{a.record.Run, a.policies.Run, a.store.Run, a.own.Run, a.runAdmin, collectLess} {
+	for _, run := range []func(context.Context) error{a.record.Run, a.policies.Run, a.store.Run, a.service.Run, a.own.Run, a.runAdmin, collectLess} {
 		upkeep.Go(func() {
 			if err := run(after); err != nil {
 				failed.CompareAndSwap(nil, &err)

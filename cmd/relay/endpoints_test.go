@@ -145,8 +145,8 @@ func TestFaultsOfEndpoints(t *testing.T) {
 		{"basic: \"a:t0ken\\n\"", "endpoints.a.basic = [hidden]: holds a control character"},
 		{"bearer: Bearer t0ken", "endpoints.a.bearer = [hidden]: must be one word in ASCII"},
 		{"bearer: \"t0ken\\nX: y\"", "endpoints.a.bearer = [hidden]: must be one word in ASCII"},
-		{"content_type: json", `"a": content type "json": want a media type`},
-		{"content_type: \"a/b\\r\\nX: y\"", `"a": content type`},
+		{"content_type: json", `"a": content_type: is "json", want a media type`},
+		{"content_type: \"a/b\\r\\nX: y\"", `"a": content_type`},
 	} {
 		got := faultsOf(t, "endpoints: {a: {url: 'https://a.example', "+tc.settings+"}}", sources{})
 		if len(got) != 1 || !strings.Contains(got[0], tc.want) || strings.Contains(got[0], "t0ken") {

@@ -47,21 +47,22 @@ type grammar struct {
 	Config string   `short:"c" placeholder:"FILE" help:"Configuration file (YAML). Defaults to the one that RELAY_CONFIG names."`
 	Set    []string `placeholder:"KEY=VALUE" sep:"none" help:"Set one key of the configuration; wins over the file and the environment. Repeatable."`
 
-	Run     runCommand     `cmd:"" help:"Deliver webhooks until told to stop."`
-	Dev     devCommand     `cmd:"" help:"Run everything on this machine: NATS, Postgres, relay and a receiver that misbehaves on request."`
-	Init    initCommand    `cmd:"" help:"Create the streams and consumers, or update those that differ."`
-	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date."`
-	Cfg     configCommand  `cmd:"" name:"config" help:"Show the effective configuration and where each value comes from."`
-	Send    sendCommand    `cmd:"" help:"Publish one webhook."`
-	Explain explainCommand `cmd:"" help:"Tell what became of a webhook, and what happens next."`
-	Replay  replayCommand  `cmd:"" help:"Send dead letters again."`
-	Lane    laneCommand    `cmd:"" help:"Show or change what is parked for endpoints that cannot be called."`
-	Doctor  doctorCommand  `cmd:"" help:"Check whether relay can work here, and say what to do if not."`
-	Rekey   rekeyCommand   `cmd:"" help:"Seal the secrets in the database with the first of sealing.keys, so that the others can go."`
-	Secret  secretCommand  `cmd:"" help:"Make a signing secret, or a key that seals secrets."`
-	Token   tokenCommand   `cmd:"" help:"Make a token for the admin pages."`
-	Bench   benchCommand   `cmd:"" help:"Measure a running relay: publish a load, receive it, and report."`
-	Version versionCommand `cmd:"" help:"Show which relay this is."`
+	Run      runCommand      `cmd:"" help:"Deliver webhooks until told to stop."`
+	Dev      devCommand      `cmd:"" help:"Run everything on this machine: NATS, Postgres, relay and a receiver that misbehaves on request."`
+	Init     initCommand     `cmd:"" help:"Create the streams and consumers, or update those that differ."`
+	Migrate  migrateCommand  `cmd:"" help:"Bring the database's schema up to date."`
+	Cfg      configCommand   `cmd:"" name:"config" help:"Show the effective configuration and where each value comes from."`
+	Send     sendCommand     `cmd:"" help:"Publish one webhook."`
+	Explain  explainCommand  `cmd:"" help:"Tell what became of a webhook, and what happens next."`
+	Replay   replayCommand   `cmd:"" help:"Send dead letters again."`
+	Lane     laneCommand     `cmd:"" help:"Show or change what is parked for endpoints that cannot be called."`
+	Endpoint endpointCommand `cmd:"" name:"endpoint" help:"Register endpoints, change them, pause and disable them."`
+	Doctor   doctorCommand   `cmd:"" help:"Check whether relay can work here, and say what to do if not."`
+	Rekey    rekeyCommand    `cmd:"" help:"Seal the secrets in the database with the first of sealing.keys, so that the others can go."`
+	Secret   secretCommand   `cmd:"" help:"Make a signing secret, or a key that seals secrets."`
+	Token    tokenCommand    `cmd:"" help:"Make a token for the admin pages."`
+	Bench    benchCommand    `cmd:"" help:"Measure a running relay: publish a load, receive it, and report."`
+	Version  versionCommand  `cmd:"" help:"Show which relay this is."`
 }
 
 // run parses the command line, runs the command and returns the exit status.

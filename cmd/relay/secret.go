@@ -22,18 +22,27 @@ func (c secretCommand) Run(p *program) error {
 		_, err := fmt.Fprintln(p.stdout, string(endpoint.NewSealingKey()))
 		return err
 	}
+	_, shown, err := makeSecret(c.Ed25519)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(p.stdout, shown)
+	return err
+}
+
+// makeSecret makes a signing secret, and the lines that show it: for a pair both
+// halves.
+func makeSecret(pair bool) (private, shown string, err error) {
 	var seed [32]byte
 	_, _ = rand.Read(seed[:]) // which never fails
 	text := base64.StdEncoding.EncodeToString(seed[:])
-	if !c.Ed25519 {
-		_, err := fmt.Fprintln(p.stdout, "whsec_"+text)
-		return err
+	if !pair {
+		return "whsec_" + text, "whsec_" + text + "\n", nil
 	}
-	private := "whsk_" + text
+	private = "whsk_" + text
 	public, err := signature.Public(private)
 	if err != nil {
-		return fmt.Errorf("make a key pair: %w", err)
+		return "", "", fmt.Errorf("make a key pair: %w", err)
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s\n%s\n", private, public)
-	return err
+	return private, private + "\n" + public + "\n", nil
 }

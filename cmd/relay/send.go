@@ -113,14 +113,20 @@ func refused(conn *nats.Conn, err error) error {
 
 // body reads the payload from where it is.
 func (c *sendCommand) body(stdin io.Reader) ([]byte, error) {
-	name, isFile := strings.CutPrefix(c.Payload, "@")
+	return written(c.Payload, stdin)
+}
+
+// written is what somebody gave on the command line: a text, @file, or - for
+// standard input.
+func written(text string, stdin io.Reader) ([]byte, error) {
+	name, isFile := strings.CutPrefix(text, "@")
 	switch {
-	case c.Payload == "-":
+	case text == "-":
 		return io.ReadAll(stdin)
 	case isFile:
 		return os.ReadFile(name)
 	default:
-		return []byte(c.Payload), nil
+		return []byte(text), nil
 	}
 }
 

@@ -119,7 +119,7 @@ func TestProducerPublishesAndNothingElse(t *testing.T) {
 		t.Errorf("was refused what is its work:\n%s", strings.Join(refused, "\n"))
 	}
 	refusesPublish(t, c, slices.Concat(ownSubjects, api(destroys...), api(makes...), api(removes...), api(reads...), []string{
-		ackSubject, "webhooks", "webhooks.outboundx", "relay.dead.replay", "relay.dead.job", "relay.lanes.list", "relay.lanes.bury", "$SRV.PING", "$JS.API.INFO",
+		ackSubject, "webhooks", "webhooks.outboundx", "relay.dead.replay", "relay.dead.job", "relay.lanes.list", "relay.lanes.bury", "relay.endpoints.put", "relay.endpoints.list", "$SRV.PING", "$JS.API.INFO",
 		"$JS.API.STREAM.NAMES", "_INBOX_relay.x", "_R_.x", "$SYS.REQ.SERVER.PING",
 	}))
 	refusesSubscribe(t, c, except(others, "_INBOX_producer"))
@@ -175,7 +175,7 @@ func TestRelayRunsAndBuildsNothing(t *testing.T) {
 	refusesPublish(t, c, slices.Concat(api(destroys...), api(makes...), []string{
 		"$JS.API.STREAM.PURGE.WEBHOOKS", "$JS.API.STREAM.PURGE.WEBHOOKS_DEAD", "$JS.API.STREAM.MSG.DELETE.WEBHOOKS",
 		"$JS.API.STREAM.PURGE.KV_relay_pauses", "$JS.API.STREAM.MSG.DELETE.KV_relay_pauses",
-		"$JS.API.STREAM.CREATE.OTHER", "$KV.other.key", "webhooks.outbound", "webhooks.outbound.orders", "relay.dead.replay", "relay.lanes.drain", "_INBOX_operator.x",
+		"$JS.API.STREAM.CREATE.OTHER", "$KV.other.key", "webhooks.outbound", "webhooks.outbound.orders", "relay.dead.replay", "relay.lanes.drain", "relay.endpoints.put", "_INBOX_operator.x",
 	}))
 	refusesSubscribe(t, c, except(others, "_INBOX_relay"))
 	if after := look(t, o); after != before {
@@ -195,7 +195,7 @@ func TestProvisionerBuildsAndNothingElse(t *testing.T) {
 	}
 	refusesPublish(t, c, slices.Concat(api(destroys...), api(removes...), ownSubjects, []string{
 		"$JS.API.STREAM.CREATE.OTHER", "$JS.API.CONSUMER.CREATE.WEBHOOKS.mine", "$JS.API.CONSUMER.MSG.NEXT.WEBHOOKS.relay",
-		"$JS.API.DIRECT.GET.WEBHOOKS", "$JS.API.STREAM.MSG.GET.WEBHOOKS", "webhooks.outbound", "relay.dead.replay", "relay.lanes.bury",
+		"$JS.API.DIRECT.GET.WEBHOOKS", "$JS.API.STREAM.MSG.GET.WEBHOOKS", "webhooks.outbound", "relay.dead.replay", "relay.lanes.bury", "relay.endpoints.put",
 	}))
 	refusesSubscribe(t, c, except(others, "_INBOX_provisioner"))
 	if after := look(t, o); after != before {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/relaywebhooks/relay"
 	"github.com/relaywebhooks/relay/consumer"
+	"github.com/relaywebhooks/relay/endpoint"
 	"github.com/relaywebhooks/relay/relaytest"
 )
 
@@ -47,7 +48,8 @@ func TestEveryoneDoesTheirWork(t *testing.T) {
 		t.Run("overdue schedule", w.overdue) &&
 		t.Run("lane", w.lane) &&
 		t.Run("dead letter and replay", w.replay) &&
-		t.Run("lanes for the operator", w.lanes)
+		t.Run("lanes for the operator", w.lanes) &&
+		t.Run("endpoints for the operator", w.endpoints)
 	stop()
 	for name, c := range map[string]*client{"relay": w.relay, "producer": w.producer, "operator": w.operator} {
 		if refused := c.refusals(t); len(refused) > 0 {
@@ -235,4 +237,33 @@ func matches(subject, pattern string) bool {
 		return strings.HasPrefix(subject, before)
 	}
 	return subject == pattern
+}
+
+// endpoints: the operator registers one, pauses it, finds it and hears of it.
+func (w *world) endpoints(t *testing.T) {
+	events, err := w.operator.SubscribeSync("relay.events.endpoint.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := w.ask(t, "$SRV.PING.relay-endpoints", ""); !strings.Contains(string(m.Data), `"name":"relay-endpoints"`) {
+		t.Errorf("ping: %s", m.Data)
+	}
+	for _, step := range []struct{ verb, request, answer string }{
+		{"put", `{"name": "orders", "url": "` + w.receiver.URL + `/orders"}`, `"source":"database"`},
+		{"get", "orders", `"name":"orders"`},
+		{"pause", "orders", `"held":"paused: `},
+		{"list", "", `"count":1`},
+		{"resume", "orders", `"done":"resumed"`},
+		{"try", `{"endpoint": "orders", "payload": {"n": 1}}`, `"body":"{\"n\": 1}"`},
+		{"delete", "orders", `"done":"deleted"`},
+	} {
+		if m := w.ask(t, endpoint.SubjectEndpoints+step.verb, step.request); !strings.Contains(string(m.Data), step.answer) {
+			t.Errorf("%s %s: %s", step.verb, step.request, m.Data)
+		}
+	}
+	for _, what := range []string{"registered", "paused", "resumed", "deleted"} {
+		if m, err := events.NextMsg(patience); err != nil || !strings.HasPrefix(m.Subject, endpoint.SubjectEvents+what+".") {
+			t.Errorf("heard %v, %v, want %s", m, err, what)
+		}
+	}
 }

@@ -155,16 +155,26 @@ func (w *world) run() (stop func()) {
 		t.Fatal(err)
 	}
 	w.slow.Store(true)
-	return w.start(record, policies)
+	store := endpoint.NewStore(endpoint.StoreOptions{Pool: pool, Registry: registry, OnChange: endpoint.Announce(w.relay.Conn), Logger: log})
+	if err := store.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	service := endpoint.NewService(endpoint.ServiceOptions{Conn: w.relay.Conn, Store: store, Logger: log})
+	return w.start(record.Run, policies.Run, store.Run, service.Run)
 }
 
-func (w *world) start(record *audit.Log, policies *policy.Set) (stop func()) {
+func (w *world) start(needed ...func(context.Context) error) (stop func()) {
 	t := w.t
 	ctx, cancel := context.WithCancel(context.Background())
 	after, cancelAfter := context.WithCancel(context.Background())
 	var consuming, recording sync.WaitGroup
-	recording.Go(func() { _ = record.Run(after) })
-	recording.Go(func() { _ = policies.Run(after) })
+	for _, run := range needed {
+		recording.Go(func() {
+			if err := run(after); err != nil {
+				t.Errorf("relay: %v", err)
+			}
+		})
+	}
 	consuming.Go(func() {
 		if err := w.consumer.Run(ctx); err != nil {
 			t.Errorf("relay: %v", err)
