@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +28,8 @@ const (
 	// what comes for the first time, behind which healthy events may be.
 	allHands = 512
 	// fewHands is how many while healthy events come. They begin in step, every
-	// moveTick, which makes one batch of them.
+	// moveTick: a batch, and then rest. With fewer the queue stays long for longer,
+	// and a server that keeps count of it is no quicker.
 	fewHands = 16
 	moveTick = 10 * time.Millisecond
 	// healthyFor is how long after a healthy event another one is expected.
@@ -40,6 +42,11 @@ const (
 	// putOffFor is how much of AckWait a message that was put off is known for;
 	// after that the server brings it back by itself.
 	putOffFor = 0.8
+	// renewFrom is how much of putOffFor goes by before the server is told to wait
+	// longer, renewMost of them every moveTick. Else it would bring back all of a
+	// queue in one moment, and healthy events would wait for that one.
+	renewFrom = 0.5
+	renewMost = 75
 )
 
 // refused reports whether an event's endpoint cannot be called now, before
@@ -82,8 +89,12 @@ func (c *Consumer) setAside(ctx context.Context, m message, w relay.Webhook, v r
 	c.settle(ctx, m, w, claim, c.shelve(m, w, claim.Verdict))
 }
 
-// nak is what JetStream takes for a negative acknowledgement without a delay.
-var nak = []byte("-NAK")
+// What JetStream takes for a negative acknowledgement without a delay, and for a
+// sign that a message is being worked on.
+var (
+	nak        = []byte("-NAK")
+	inProgress = []byte("+WPI")
+)
 
 // asides counts the hands that set events aside, and knows the messages that
 // none was free for. It is safe for concurrent use.
@@ -187,6 +198,25 @@ func (a *asides) due(all bool) []putOff {
 	return due
 }
 
+// renew takes some of those that were put off long ago, which are known for as long
+// again.
+func (a *asides) renew() []putOff {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.nowFunc()
+	a.forget(now)
+	n := 0
+	for n < min(renewMost, len(a.putOff)) && now.Sub(a.putOff[n].at) >= time.Duration(renewFrom*float64(a.keep)) {
+		n++
+	}
+	old := slices.Clone(a.putOff[:n])
+	for i := range old {
+		old[i].at = now
+	}
+	a.putOff = append(a.putOff[n:], old...)
+	return old
+}
+
 // forget drops what the server has brought back by now.
 func (a *asides) forget(now time.Time) {
 	for len(a.putOff) > 0 && now.Sub(a.putOff[0].at) > a.keep {
@@ -202,6 +232,13 @@ func (c *Consumer) askBack(all bool) {
 	}
 }
 
+// waitLonger has the server wait for what was put off.
+func (c *Consumer) waitLonger() {
+	for _, p := range c.asides.renew() {
+		_ = c.Conn.Publish(p.reply, inProgress) // if it is lost, AckWait brings the message back
+	}
+}
+
 // bringBack asks back what was put off as hands become free, until ctx ends.
 func (c *Consumer) bringBack(ctx context.Context) {
 	tick := time.NewTicker(moveTick)
@@ -213,6 +250,7 @@ func (c *Consumer) bringBack(ctx context.Context) {
 			return
 		case <-tick.C:
 			c.askBack(false)
+			c.waitLonger()
 		}
 	}
 }

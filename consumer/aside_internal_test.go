@@ -56,6 +56,43 @@ func TestWhatIsPutOffIsAskedBack(t *testing.T) {
 	}
 }
 
+// The server is told to wait for what was put off before it brings it back, a few
+// messages at a time.
+func TestWhatIsPutOffIsRenewed(t *testing.T) {
+	const many = 2*renewMost + 1
+	a, after := fakeAsides()
+	takeAll(a)
+	for i := range many - 1 {
+		a.take(strconv.Itoa(i), true)
+	}
+	after(time.Duration(renewFrom*float64(a.keep)) - time.Millisecond)
+	if early := a.renew(); len(early) != 0 {
+		t.Errorf("%d are renewed too early", len(early))
+	}
+	after(time.Millisecond)
+	seen := map[string]bool{}
+	for _, want := range []int{renewMost, renewMost, 1, 0} {
+		renewed := a.renew()
+		if len(renewed) != want {
+			t.Errorf("%d are renewed at once, want %d", len(renewed), want)
+		}
+		for _, p := range renewed {
+			seen[p.reply] = true
+		}
+	}
+	if len(seen) != many {
+		t.Errorf("%d messages are renewed, want all %d", len(seen), many)
+	}
+	after(a.keep)
+	if n := a.size(); n != many {
+		t.Errorf("%d are known after they were renewed, want %d", n, many)
+	}
+	after(time.Millisecond)
+	if n := a.size(); n != 0 {
+		t.Errorf("%d are known for longer than the server waits", n)
+	}
+}
+
 // There are few hands while healthy events come, and all as soon as none do.
 func TestFewEventsAreMovedWhileHealthyOnesCome(t *testing.T) {
 	a, after := fakeAsides()
