@@ -145,3 +145,19 @@ func object(n int) string {
 	}
 	return "{" + strings.TrimSuffix(b.String(), ",") + "}"
 }
+
+// The bound is that of the whole template: many expressions that stay below it do
+// not.
+func TestExpressionsShareTheirBound(t *testing.T) {
+	s := template.Source{Body: `payload.size()`, Headers: map[string]string{}}
+	for i := range relay.MaxHeaders {
+		s.Headers[fmt.Sprintf("X-%d", i)] = `payload.map(i, i).size()`
+	}
+	shaper := compile(t, s)
+	if _, err := shaper.Shape(event(numbers(100))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shaper.Shape(event(numbers(10_000))); err == nil || !strings.Contains(err.Error(), "headers.X-1") || !strings.Contains(err.Error(), "takes more work") {
+		t.Errorf("%v", err)
+	}
+}

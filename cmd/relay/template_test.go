@@ -1,6 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,5 +66,35 @@ func TestFaultsOfTemplates(t *testing.T) {
 	got := faultsOf(t, "endpoints: {a: {url: 'https://a.example', template: nothing.yaml}}", sources{})
 	if len(got) != 1 || !strings.Contains(got[0], "endpoints.a.template = nothing.yaml: open nothing.yaml: no such file") {
 		t.Error(got)
+	}
+}
+
+func TestATemplateIsTriedWithoutARelay(t *testing.T) {
+	var out bytes.Buffer
+	p := &program{stdout: &out}
+	name := writeTemplate(t, "body: |\n  {'text': payload.x + ' & ' + event_type}\nheaders: {x-id: id}\nquery: {a: '1'}\n")
+	if err := p.tryTemplate(name, relay.Webhook{EventType: "order.paid", Body: []byte(`{"x":"y"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	var got triedRequest
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Method != http.MethodPost || got.URL != "https://endpoint.example/?a=1" || got.ContentType != "application/json" ||
+		got.Headers.Get("X-Id") != "msg_try" || got.Body != `{"text":"y & order.paid"}` {
+		t.Errorf("%s", out.Bytes())
+	}
+	if err := p.tryTemplate(name, relay.Webhook{Body: []byte(`{"z":"hunter2"}`)}); err == nil || !strings.Contains(err.Error(), "there is no such key as x") {
+		t.Error(err)
+	}
+	for text, want := range map[string]string{"body: payloda": "chat.yaml: body: line 1, column 1: undeclared", "headers: {Host: id, Te: id}": "headers.Te: header Te may not"} {
+		err := p.tryTemplate(writeTemplate(t, text), relay.Webhook{})
+		if _, ok := errors.AsType[usageError](err); !ok || !strings.Contains(err.Error(), want) {
+			t.Error(err)
+		}
+	}
+	out.Reset()
+	if err := p.tryTemplate(writeTemplate(t, `body: b"\xff"`), relay.Webhook{}); err != nil || !strings.Contains(out.String(), `"body_base64": "/w=="`) {
+		t.Errorf("%s, %v", out.Bytes(), err)
 	}
 }

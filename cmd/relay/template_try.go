@@ -1,0 +1,52 @@
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/relaywebhooks/relay"
+)
+
+// triedRequest is the request that a webhook would become.
+type triedRequest struct {
+	Method      string      `json:"method"`
+	URL         string      `json:"url"`
+	ContentType string      `json:"content_type,omitempty"`
+	Headers     http.Header `json:"headers,omitempty"`
+	Body        string      `json:"body,omitempty"`
+	BodyBase64  string      `json:"body_base64,omitempty"` // of what is no UTF-8
+}
+
+// tryTemplate shows the request that a webhook would become by the template in a
+// file. It needs no running relay, and sends nothing. What w leaves open is made
+// up.
+func (p *program) tryTemplate(file string, w relay.Webhook) error {
+	shaper, err := readTemplate(file)
+	if err != nil {
+		var faults []error
+		for _, fault := range each(err) {
+			faults = append(faults, fmt.Errorf("%s: %s", file, strings.TrimPrefix(fault.Error(), "template: ")))
+		}
+		return usageError{errors.Join(faults...)}
+	}
+	if w.ID == "" {
+		w.ID = "msg_try"
+	}
+	if w.URL == "" {
+		w.URL = "https://endpoint.example/"
+	}
+	w.Key, w.Method, w.ContentType = relay.NewKey(time.Now(), 1), http.MethodPost, "application/json"
+	if w, err = shaper.Shape(w); err != nil {
+		return err
+	}
+	t := triedRequest{Method: w.Method, URL: w.URL, ContentType: w.ContentType, Headers: w.Header, Body: string(w.Body)}
+	if !utf8.Valid(w.Body) {
+		t.Body, t.BodyBase64 = "", base64.StdEncoding.EncodeToString(w.Body)
+	}
+	return p.showJSON(t)
+}
