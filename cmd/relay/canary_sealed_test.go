@@ -12,7 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/micro"
+
 	"github.com/relaywebhooks/relay/endpoint"
+	"github.com/relaywebhooks/relay/relaytest"
 )
 
 // register registers endpoints in the database with every kind of secret, and some
@@ -43,21 +46,39 @@ func (c *leaky) put(good bool, settings map[string]any) {
 	c.t.Helper()
 	request, err := json.Marshal(settings)
 	c.must(err)
-	entry, err := c.endpoints().Put(c.t.Context(), request, "canary")
-	if good != (err == nil) {
-		c.t.Errorf("put %v: %v", settings["name"], err)
-	}
-	answer, jsonErr := json.Marshal(entry)
-	c.must(jsonErr)
-	c.add(placeAnswers, fmt.Sprintf("%s %+v %v", answer, entry, err))
+	c.asks(good, "put", string(request))
 }
 
-// endpoints is a Store with the configuration of the relay that runs.
-func (c *leaky) endpoints() *endpoint.Store {
+// asks has relay's service do something with endpoints, or refuse to, and takes down
+// what it answers.
+func (c *leaky) asks(good bool, verb, request string) {
 	c.t.Helper()
-	store, _, err := mustLoad(c.t, sources{file: c.config}).otherStore(c.DB)
+	m, err := c.Conn.Request(endpoint.SubjectEndpoints+verb, []byte(request), relaytest.Patience)
 	c.must(err)
-	return store
+	if fault := m.Header.Get(micro.ErrorHeader); good != (fault == "") {
+		c.t.Errorf("relay.endpoints.%s: %s", verb, fault)
+	}
+	c.add(placeAnswers, fmt.Sprintf("%s %v", m.Data, m.Header))
+}
+
+// look asks for all that can be asked about endpoints with secrets, and changes one
+// of them.
+func (c *leaky) look() {
+	c.t.Helper()
+	c.asks(true, "list", "")
+	for _, name := range []string{"stored", "bearer", "mutual", "orders"} {
+		c.asks(true, "get", name)
+		c.asks(true, "pause", name)
+		c.asks(true, "resume", name)
+		c.asks(true, "disable", name)
+		c.asks(true, "enable", name)
+		c.asks(true, "try", `{"endpoint": "`+name+`", "payload": {}}`)
+	}
+	c.asks(true, "rotate", `{"endpoint": "stored", "secret": "whsec_`+key(canaryStoredNext)+`"}`)
+	c.asks(false, "rotate", `{"endpoint": "stored", "secret": "`+canaryStoredNext+`"}`)
+	c.asks(false, "rotate", `{"endpoint": "orders", "secret": "whsec_`+key(canaryStoredNext)+`"}`)
+	c.asks(true, "pause", c.Receiver.URL+"/paused?token="+canaryStoredQuery)
+	c.asks(true, "get", c.Receiver.URL+"/stored?token="+canaryStoredQuery)
 }
 
 // reseal has everything sealed with the second key, and lets a stranger's key find

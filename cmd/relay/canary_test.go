@@ -46,6 +46,7 @@ const (
 	canarySealing        = "zqsealingkeyofthirtytwobytes!!!!"
 	canarySecondSealing  = "zqsecondsealingkeyof32bytes!!!!!"
 	canaryStoredSecret   = "zqsecretofaregisteredendpoint"
+	canaryStoredNext     = "zqsecretafterarotationofit"
 	canaryStoredQuery    = "zqqueryinthedatabase"
 	canaryStoredHeader   = "zqheaderofaregisteredendpoint"
 	canaryStoredPassword = "zqbasicpassword"
@@ -67,7 +68,7 @@ const (
 
 var operators = []string{
 	canaryNATS, canaryPostgres, canarySigning, canaryOwnKey, canaryHeader, canaryToken, canaryAdmin, canaryProxy, canaryScoped,
-	canarySealing, canarySecondSealing, canaryStoredSecret, canaryStoredQuery, canaryStoredHeader, canaryStoredPassword, canaryStoredBearer,
+	canarySealing, canarySecondSealing, canaryStoredSecret, canaryStoredNext, canaryStoredQuery, canaryStoredHeader, canaryStoredPassword, canaryStoredBearer,
 }
 
 // producers are the places in which a producer's secret may stand, apart from
@@ -111,6 +112,7 @@ func TestCanary(t *testing.T) {
 	c.register()
 	c.work()
 	c.ask()
+	c.look()
 	c.reseal()
 	stop()
 	stop = c.start("  proxy: http://relay:" + canaryProxy + "@127.0.0.1:1\n")
