@@ -70,7 +70,7 @@ func (r *service) buryLane(req micro.Request) {
 // startBurial begins the job, for the events that are parked now.
 func (r *service) startBurial(req micro.Request, text, name string, b burial) {
 	var err error
-	if b.key, err = r.endpointKey(name); err == nil && name == "" {
+	if b.key, err = r.endpointKey(req, name); err == nil && name == "" {
 		err = errors.New("want an endpoint's name, URL or key")
 	}
 	if err != nil {

@@ -47,7 +47,7 @@ type Lanes struct {
 func (r *service) list(req micro.Request) {
 	filter := subjectParked + ">"
 	if text := strings.TrimSpace(string(req.Data())); text != "" {
-		key, err := r.endpointKey(text)
+		key, err := r.endpointKey(req, text)
 		if err != nil {
 			refuse(req, "400", err)
 			return
@@ -67,7 +67,7 @@ func (r *service) list(req micro.Request) {
 // drain has a lane's endpoint called again, and answers with the lane.
 func (r *service) drain(req micro.Request) {
 	text := strings.TrimSpace(string(req.Data()))
-	key, err := r.endpointKey(text)
+	key, err := r.endpointKey(req, text)
 	if err == nil && text == "" {
 		err = errors.New("want an endpoint's name, URL or key")
 	}

@@ -24,7 +24,7 @@ type span struct {
 // its result where it is done within a second.
 func (r *service) replay(req micro.Request) {
 	text := strings.TrimSpace(string(req.Data()))
-	s, err := r.parse(r.ctx, text)
+	s, err := r.parse(r.ctx, req, text)
 	if err != nil {
 		refuse(req, "400", err)
 		return
@@ -33,7 +33,7 @@ func (r *service) replay(req micro.Request) {
 }
 
 // parse reads "17", "1-100", "all", an endpoint's name, URL or key.
-func (r *service) parse(ctx context.Context, text string) (span, error) {
+func (r *service) parse(ctx context.Context, req micro.Request, text string) (span, error) {
 	words := strings.Fields(text)
 	s := span{from: 1, filter: subjectDead + ">"}
 	if len(words) == 2 && words[1] == keepExpiry {
@@ -62,7 +62,7 @@ func (r *service) parse(ctx context.Context, text string) (span, error) {
 	case !isRange && err1 == nil:
 		s.from, s.to = max(first, 1), min(first, s.to)
 	default:
-		key, err := r.endpointKey(words[0])
+		key, err := r.endpointKey(req, words[0])
 		if err != nil {
 			return s, err
 		}

@@ -82,13 +82,17 @@ func refuse(req micro.Request, code string, err error) {
 	_ = req.Error(code, err.Error(), []byte(err.Error())) // also for those who see the body alone
 }
 
+// HeaderTenant of a request says whose endpoint the request names.
+const HeaderTenant = "Relay-Tenant"
+
 // endpointKey finds the endpoint that a person means.
-func (r *service) endpointKey(text string) (string, error) {
+func (r *service) endpointKey(req micro.Request, text string) (string, error) {
+	tenant := req.Headers().Get(HeaderTenant)
 	if strings.Contains(text, "://") {
-		ep, err := r.Endpoints.Find("", "", text)
+		ep, err := r.Endpoints.Find(tenant, "", text)
 		return ep.Key, err
 	}
-	if ep, err := r.Endpoints.Find("", text, ""); err == nil {
+	if ep, err := r.Endpoints.Find(tenant, text, ""); err == nil {
 		return ep.Key, nil
 	}
 	if strings.ContainsAny(text, ".*> \t") {

@@ -25,6 +25,7 @@ type laneCommand struct {
 // laneListCommand is relay lane list.
 type laneListCommand struct {
 	Endpoint string `arg:"" optional:"" help:"The name, URL or key of one endpoint. Defaults to all."`
+	Tenant   string `help:"Whose endpoint that is."`
 	JSON     bool   `name:"json" help:"Show it as JSON."`
 }
 
@@ -32,7 +33,7 @@ type laneListCommand struct {
 func (c *laneListCommand) Run(ctx context.Context, p *program) error {
 	var lanes consumer.Lanes
 	if err := p.asking(func(conn *nats.Conn) (err error) {
-		lanes, err = ask[consumer.Lanes](ctx, conn, consumer.SubjectLanes, c.Endpoint)
+		lanes, err = askFor[consumer.Lanes](ctx, conn, c.Tenant, consumer.SubjectLanes, c.Endpoint)
 		return err
 	}); err != nil {
 		return err
@@ -67,6 +68,7 @@ func seconds(s float64) string {
 // laneDrainCommand is relay lane drain.
 type laneDrainCommand struct {
 	Endpoint string `arg:"" help:"The endpoint's name, URL or key."`
+	Tenant   string `help:"Whose endpoint that is."`
 	JSON     bool   `name:"json" help:"Show it as JSON."`
 }
 
@@ -74,7 +76,7 @@ type laneDrainCommand struct {
 func (c *laneDrainCommand) Run(ctx context.Context, p *program) error {
 	var lane consumer.Lane
 	if err := p.asking(func(conn *nats.Conn) (err error) {
-		lane, err = ask[consumer.Lane](ctx, conn, consumer.SubjectDrain, c.Endpoint)
+		lane, err = askFor[consumer.Lane](ctx, conn, c.Tenant, consumer.SubjectDrain, c.Endpoint)
 		return err
 	}); err != nil {
 		return err
@@ -120,8 +122,9 @@ func (c *laneBuryCommand) Run(ctx context.Context, p *program) error {
 
 // laneJob is a command that has relay do what takes longer.
 type laneJob struct {
-	Detach bool `short:"d" help:"Do not wait for the end."`
-	JSON   bool `name:"json" help:"Show it as JSON."`
+	Tenant string `help:"Whose endpoint that is."`
+	Detach bool   `short:"d" help:"Do not wait for the end."`
+	JSON   bool   `name:"json" help:"Show it as JSON."`
 }
 
 // follow starts a job and shows how far it is, until it ends. The job is
@@ -129,7 +132,7 @@ type laneJob struct {
 func (c *laneJob) follow(ctx context.Context, p *program, subject, request string) error {
 	var job consumer.Job
 	if err := p.asking(func(conn *nats.Conn) (err error) {
-		job, err = ask[consumer.Job](ctx, conn, subject, request)
+		job, err = askFor[consumer.Job](ctx, conn, c.Tenant, subject, request)
 		for err == nil && !c.Detach && job.State == "running" {
 			fmt.Fprintf(p.stderr, "buried %d\n", job.Buried)
 			job, err = next(ctx, conn, job)

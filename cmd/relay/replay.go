@@ -18,6 +18,7 @@ import (
 type replayCommand struct {
 	What       string `arg:"" help:"Which dead letters: a sequence of WEBHOOKS_DEAD, from-to, the name, URL or key of an endpoint, or all."`
 	KeepExpiry bool   `help:"Respect the letters' expires_at, instead of starting it anew."`
+	Tenant     string `help:"Whose endpoint that is."`
 	Detach     bool   `short:"d" help:"Do not wait for the end."`
 }
 
@@ -37,7 +38,7 @@ func (c *replayCommand) Run(ctx context.Context, p *program) error {
 	if c.KeepExpiry {
 		request += " keep-expiry"
 	}
-	job, err := ask[consumer.Job](ctx, conn, consumer.SubjectReplay, request)
+	job, err := askFor[consumer.Job](ctx, conn, c.Tenant, consumer.SubjectReplay, request)
 	if err != nil {
 		return err
 	}
@@ -81,10 +82,20 @@ func (c *replayCommand) result(p *program, job consumer.Job) error {
 
 // ask sends a request to relay's service and reads its answer.
 func ask[T any](ctx context.Context, conn *nats.Conn, subject, text string) (T, error) {
+	return askFor[T](ctx, conn, "", subject, text)
+}
+
+// askFor is ask about an endpoint of a tenant; "" if it is nobody's.
+func askFor[T any](ctx context.Context, conn *nats.Conn, tenant, subject, text string) (T, error) {
 	var found T
 	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errors.New("no answer within 10s"))
 	defer cancel()
-	answer, err := conn.RequestWithContext(ctx, subject, []byte(text))
+	request := nats.NewMsg(subject)
+	request.Data = []byte(text)
+	if tenant != "" {
+		request.Header.Set(consumer.HeaderTenant, tenant)
+	}
+	answer, err := conn.RequestMsgWithContext(ctx, request)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return found, errors.New("no relay is running on this NATS server, or this user may not ask it")
