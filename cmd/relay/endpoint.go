@@ -207,7 +207,9 @@ func (c *endpointRotateCommand) Run(ctx context.Context, p *program) error {
 
 // endpointTryCommand is relay endpoint try.
 type endpointTryCommand struct {
-	which
+	Endpoint  string `arg:"" optional:"" help:"The endpoint's name, URL or key. Without one, the template in the file --template is tried here, without a running relay."`
+	Tenant    string `help:"Whose it is."`
+	From      string `name:"payload" help:"Without an endpoint: a file with the payload, or - for standard input."`
 	Payload   string `arg:"" optional:"" default:"{}" help:"The webhook's payload, JSON: text, @file, or - for standard input."`
 	Template  string `help:"Instead of the endpoint's template, JSON: text or @file."`
 	EventType string `help:"What happened, such as order.paid."`
@@ -216,7 +218,10 @@ type endpointTryCommand struct {
 
 // Run asks a running relay for the request, and shows it.
 func (c *endpointTryCommand) Run(ctx context.Context, p *program) error {
-	r := c.request()
+	if c.Endpoint == "" {
+		return c.local(p)
+	}
+	r := which{c.Endpoint, c.Tenant}.request()
 	for field, text := range map[string]string{"payload": c.Payload, "template": c.Template} {
 		if text == "" {
 			continue

@@ -50,3 +50,21 @@ func (p *program) tryTemplate(file string, w relay.Webhook) error {
 	}
 	return p.showJSON(t)
 }
+
+// local tries a template in a file.
+func (c *endpointTryCommand) local(p *program) error {
+	if c.Template == "" {
+		return usageError{errors.New("name an endpoint, or a file with --template")}
+	}
+	payload := []byte(c.Payload)
+	if c.From != "" {
+		var err error
+		if payload, err = written("@"+strings.TrimPrefix(c.From, "@"), p.stdin); c.From == "-" {
+			payload, err = written("-", p.stdin)
+		}
+		if err != nil {
+			return usageError{err}
+		}
+	}
+	return p.tryTemplate(strings.TrimPrefix(c.Template, "@"), relay.Webhook{ID: c.ID, EventType: c.EventType, Tenant: c.Tenant, Body: payload})
+}
