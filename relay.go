@@ -85,7 +85,7 @@ type Webhook struct {
 	Body           []byte      // the HTTP body, byte for byte as published
 	MaxAttempts    int         // 0: the endpoint's or the policy's default
 	ScheduledAt    time.Time   // zero: at once
-	ExpiresAt      time.Time   // never zero after decoding
+	ExpiresAt      time.Time   // zero: not while its endpoint is held
 	IdempotencyKey string
 	Metadata       []byte // a JSON object, or nil
 }
@@ -194,6 +194,7 @@ type Attempt struct {
 	Took       time.Duration
 	Kind       Kind
 	Success    bool // judged by policy
+	Failing    bool // it counts against the endpoint; judged by policy
 	Status     int  // 0 if there was no response
 	Header     http.Header
 	Body       []byte // the first part of the response, untouched
@@ -201,6 +202,14 @@ type Attempt struct {
 	Class      string // error class: dns, connect, timeout, tls, reset, protocol, blocked, request, canceled, panic; "" for a response
 	Err        string // for people; never contains the URL's query
 	Unanswered bool   // a reused connection broke before a byte of the answer: trying once more at once is safe
+}
+
+// Failing is an endpoint that has not answered a webhook with a success for a
+// while.
+type Failing struct {
+	EndpointKey string
+	Since       time.Time // its first failure after its last success
+	Last        time.Time // its last failure
 }
 
 // Action is what is to happen to a webhook.
@@ -255,6 +264,9 @@ type Verdict struct {
 	After  time.Duration // for Retry, Defer and Wait; never negative
 	Reason string        // for people and for the dead letter
 	Place  Place         // set by consumer before it is recorded
+	// Disable says why the endpoint is to be called no more; "" if it may be. A
+	// Retry with it is one that waits until somebody enables the endpoint again.
+	Disable string
 }
 
 // Claim is the audit log's answer to "may I make an attempt at this webhook

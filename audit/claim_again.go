@@ -43,7 +43,7 @@ UPDATE relay.webhooks_DAY w SET
     generation = i.generation,
     generation_attempts = CASE WHEN i.fresh THEN 0 ELSE w.generation_attempts END,
     max_attempts = CASE WHEN i.fresh THEN NULLIF(i.max_attempts, 0) ELSE w.max_attempts END,
-    expires_at = CASE WHEN i.fresh THEN NULLIF(i.expires_at, '0001-01-01 00:00:00Z') ELSE w.expires_at END,
+    expires_at = NULLIF(i.expires_at, '0001-01-01 00:00:00Z'),
     unrecorded_streak = i.streak,
     next_due = NULL,
     delivered_at = NULL,

@@ -73,7 +73,12 @@ const takes = `(w.claim = i.claim OR (i.status = 'delivered' AND w.generation = 
 // bad one for many.
 //
 // The endpoints come last, in the order of their keys: every relay process
-// writes the same few rows.
+// writes the same few rows. One fails since the first of its failures that began
+// after all its successes, in whatever order they are recorded.
+//
+// An attempt after which its event waits in the lane uses up none of those that
+// the event may have: its endpoint was disabled, and whoever enables it again
+// wants the event to be delivered.
 const insertRecords = `
 WITH a AS (
     INSERT INTO relay.attempts (accepted_at, seq, attempt_id, generation, number, kind, success, started_at,
@@ -99,15 +104,17 @@ WITH a AS (
     ) per_event
 ), called AS (
     INSERT INTO relay.endpoints AS e (endpoint_key, url, host, name, tenant,
-        success_count, failure_count, last_success_at, last_failure_at)
+        success_count, failure_count, last_success_at, last_failure_at, failing_since)
     SELECT key, max(url), max(host), NULLIF(max(name), ''), NULLIF(max(tenant), ''),
         count(*) FILTER (WHERE success), count(*) FILTER (WHERE NOT success),
-        max(started_at) FILTER (WHERE success), max(started_at) FILTER (WHERE NOT success)
+        max(started_at) FILTER (WHERE success), max(started_at) FILTER (WHERE NOT success),
+        NULLIF(max(failing_since), '0001-01-01 00:00:00Z')
     FROM (
         SELECT p.*, NULL::boolean AS success, NULL::timestamptz AS started_at
-        FROM unnest($18::text[], $19::text[], $20::text[], $21::text[], $22::text[]) AS p (key, url, host, name, tenant)
+        FROM unnest($18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $32::timestamptz[])
+            AS p (key, url, host, name, tenant, failing_since)
         UNION ALL
-        SELECT endpoint_key, '' AS url, '' AS host, '' AS name, '' AS tenant, success, started_at FROM a WHERE kind <> 'unrecorded'
+        SELECT endpoint_key, '' AS url, '' AS host, '' AS name, '' AS tenant, NULL, success, started_at FROM a WHERE kind <> 'unrecorded'
     ) both_sides
     GROUP BY key HAVING count(success) > 0
     ORDER BY key
@@ -117,11 +124,18 @@ WITH a AS (
         failure_count = e.failure_count + excluded.failure_count,
         last_success_at = greatest(e.last_success_at, excluded.last_success_at),
         last_failure_at = greatest(e.last_failure_at, excluded.last_failure_at),
+        failing_since = CASE
+            WHEN e.failing_since > coalesce(greatest(e.last_success_at, excluded.last_success_at), '-infinity')
+                THEN e.failing_since
+            WHEN excluded.failing_since > coalesce(greatest(e.last_success_at, excluded.last_success_at), '-infinity')
+                THEN excluded.failing_since
+        END,
         updated_at = now()
 )
 UPDATE relay.webhooks_DAY w SET
     attempts = w.attempts + i.made,
-    generation_attempts = w.generation_attempts + CASE WHEN w.generation = i.generation THEN i.made ELSE 0 END,
+    generation_attempts = w.generation_attempts
+        + CASE WHEN w.generation = i.generation AND i.place <> 'lane' THEN i.made ELSE 0 END,
     last_status = CASE WHEN i.made > 0 THEN NULLIF(i.last_status, 0) ELSE w.last_status END,
     unrecorded_streak = CASE WHEN i.made > 0 AND ` + takes + ` THEN 0 ELSE w.unrecorded_streak END,
     status = CASE WHEN ` + takes + ` THEN i.status ELSE w.status END,

@@ -22,10 +22,12 @@ func keyColumns[T, R any](batch []*call[T, R]) (at []time.Time, seq []int64) {
 // recordColumns returns the parameters of insertRecords.
 func (l *Log) recordColumns(batch []*call[recording, relay.Verdict]) []any {
 	at, seq := keyColumns(batch)
-	args := append(make([]any, 0, 30), l.o.Worker)
+	endpoints, failing := endpointColumns(batch)
+	args := append(make([]any, 0, 32), l.o.Worker)
 	args = append(args, attemptColumns(batch)...)
-	args = append(args, endpointColumns(batch)...)
-	return append(args, append([]any{at, seq}, verdictColumns(batch)...)...)
+	args = append(args, endpoints...)
+	args = append(append(args, at, seq), verdictColumns(batch)...)
+	return append(args, failing)
 }
 
 // attemptColumns returns the attempts of a batch: one array a column.
@@ -70,22 +72,46 @@ func responseHeaders(a *relay.Attempt) string {
 	return headerJSON(a.Header)
 }
 
-// endpointColumns returns the endpoints that a batch called, each once.
-func endpointColumns(batch []*call[recording, relay.Verdict]) []any {
+// endpointColumns returns the endpoints that a batch called, each once, and since
+// when each of them has been failing.
+func endpointColumns(batch []*call[recording, relay.Verdict]) (columns []any, failing []time.Time) {
 	var keys, urls, hosts, names, tenants []string
-	seen := map[string]struct{}{}
+	places := map[string]int{}
 	for _, q := range batch {
 		w := &q.in.webhook
-		if _, ok := seen[w.EndpointKey]; ok || len(q.in.attempts) == 0 {
+		if _, ok := places[w.EndpointKey]; ok || len(q.in.attempts) == 0 {
 			continue
 		}
-		seen[w.EndpointKey] = struct{}{}
+		places[w.EndpointKey] = len(keys)
 		u, host := showURL(w.URL)
 		keys, urls = append(keys, text(w.EndpointKey, maxName)), append(urls, u)
 		hosts, names = append(hosts, host), append(names, text(w.EndpointName, maxName))
 		tenants = append(tenants, text(w.Tenant, maxName))
 	}
-	return []any{keys, urls, hosts, names, tenants}
+	return []any{keys, urls, hosts, names, tenants}, failingColumn(batch, places)
+}
+
+// failingColumn returns the first failure of each endpoint after its last success,
+// as far as a batch knows, and the zero time for an endpoint that has none.
+func failingColumn(batch []*call[recording, relay.Verdict], places map[string]int) []time.Time {
+	since, succeeded := make([]time.Time, len(places)), make([]time.Time, len(places))
+	for _, q := range batch {
+		for i := range q.in.attempts {
+			a, last := &q.in.attempts[i], &succeeded[places[q.in.webhook.EndpointKey]]
+			if a.Success && a.Started.After(*last) {
+				*last = a.Started
+			}
+		}
+	}
+	for _, q := range batch {
+		for i := range q.in.attempts {
+			a, n := &q.in.attempts[i], places[q.in.webhook.EndpointKey]
+			if a.Failing && a.Started.After(succeeded[n]) && (since[n].IsZero() || a.Started.Before(since[n])) {
+				since[n] = a.Started
+			}
+		}
+	}
+	return since
 }
 
 // withoutQuery is what stands in the record of a URL: queries hold secrets.

@@ -15,7 +15,7 @@ import (
 	"github.com/relaywebhooks/relay/relaytest/testdb"
 )
 
-var all = []string{"00001_tables.sql", "00002_partitions.sql", "00003_views.sql", "00004_roles.sql", "00005_stream.sql", "00006_endpoint_settings.sql", "00008_tenants.sql"}
+var all = []string{"00001_tables.sql", "00002_partitions.sql", "00003_views.sql", "00004_roles.sql", "00005_stream.sql", "00006_endpoint_settings.sql", "00007_failing_since.sql", "00008_tenants.sql"}
 
 // exec runs statements one by one, each in a transaction of its own.
 func exec(t *testing.T, databaseURL string, statements ...string) {

@@ -55,8 +55,8 @@ func (k *call) try() (*call, error) {
 	if a.ID == (relay.AttemptID{}) && n == 1 {
 		a.ID = k.claim.ID // a second attempt has a claim that only send knows
 	}
-	k.latest = judge(a, k.settings.SuccessCodes)
-	a.Success = k.latest.success
+	k.latest = judge(a, &k.settings)
+	a.Success, a.Failing = k.latest.success, k.latest.circuit == failing && !k.stopped(a)
 	k.attempts = append(k.attempts, a)
 	if ctx.Err() != nil && k.ctx.Err() == nil {
 		return k, errTooLong
@@ -93,10 +93,16 @@ func (k *call) lesson(err error) lesson {
 		return nothing // no request was made
 	case k.again():
 		return nothing // a stale connection; the second try will tell
-	case errors.Is(k.ctx.Err(), context.Canceled) && k.last().Kind != relay.Response:
-		return nothing // relay is stopping
+	case k.stopped(k.last()):
+		return nothing
 	}
 	return k.latest.circuit
+}
+
+// stopped reports whether relay, and not the endpoint, ended an attempt: it is
+// stopping.
+func (k *call) stopped(a relay.Attempt) bool {
+	return a.Kind != relay.Response && errors.Is(k.ctx.Err(), context.Canceled)
 }
 
 func (k *call) last() relay.Attempt { return k.attempts[len(k.attempts)-1] }
@@ -126,25 +132,32 @@ func (k *call) schedule() []time.Duration {
 // verdict says what becomes of the webhook after its last attempt.
 func (k *call) verdict(now time.Time) relay.Verdict {
 	if k.latest.success {
-		return relay.Verdict{Action: relay.Delivered}
+		return relay.Verdict{Action: relay.Delivered, Disable: k.latest.disable}
 	}
 	last := k.last()
 	outcome := describe(last)
 	switch {
+	case k.latest.disable != "":
+		return relay.Verdict{Action: relay.Retry, After: k.after(now), Reason: k.latest.disable, Disable: k.latest.disable}
 	case !k.latest.retry:
 		return relay.Verdict{Action: relay.Dead, Reason: outcome + ": " + k.latest.why}
 	case k.made() >= k.maxAttempts():
 		return relay.Verdict{Action: relay.Failed, Reason: k.exhausted(outcome)}
 	}
-	o := k.options
-	planned := backoff(k.schedule(), k.made(), o.MaxBackoff)
-	asked := retryAfter(last.Header, now, o.MaxRetryAfter)
-	after := wait(planned, asked, o.MaxRetryAfter, o.Jitter, random())
+	after := k.after(now)
 	progress := fmt.Sprintf("attempt %d of %d: %s", k.made(), k.maxAttempts(), outcome)
 	if expires := k.webhook.ExpiresAt; !expires.IsZero() && now.Add(after).After(expires) {
 		return relay.Verdict{Action: relay.Dead, Reason: "expired: the next attempt would come too late; " + progress}
 	}
 	return relay.Verdict{Action: relay.Retry, After: after, Reason: progress}
+}
+
+// after says how long the webhook waits for its next attempt.
+func (k *call) after(now time.Time) time.Duration {
+	o := k.options
+	planned := backoff(k.schedule(), k.made(), o.MaxBackoff)
+	asked := retryAfter(k.last().Header, now, o.MaxRetryAfter)
+	return wait(planned, asked, o.MaxRetryAfter, o.Jitter, random())
 }
 
 func (k *call) exhausted(outcome string) string {

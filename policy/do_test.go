@@ -189,7 +189,6 @@ func TestPermanentFailures(t *testing.T) {
 		send   send
 		reason string
 	}{
-		{answer(410), "410 Gone: the endpoint wants no more webhooks"},
 		{answer(404), "404 Not Found: trying again would not help"},
 		{failure("request"), "request: it broke: this request cannot be made"},
 	}

@@ -23,6 +23,7 @@ type judgement struct {
 	circuit  lesson // does it count against the circuit?
 	throttle bool   // the endpoint has too much to do: let it rest
 	why      string // of a permanent failure, for people
+	disable  string // why the endpoint is to be called no more; "" if it may be
 }
 
 // judge is the table. It depends on nothing but its arguments.
@@ -33,6 +34,7 @@ type judgement struct {
 //	408, 425                         retry    failing
 //	429, 502, 503, 504               retry    failing  yes
 //	410                              dead     alive
+//	410 of a registered endpoint     kept     alive, and the endpoint is disabled
 //	any other 4xx                    dead     alive
 //	1xx, 3xx, other 5xx, ≥ 600       retry    failing
 //	dns, connect, timeout, tls,
@@ -48,10 +50,18 @@ type judgement struct {
 //
 // 429 counts against the circuit for the same reason: an endpoint over its
 // quota for an hour must not cost every webhook its attempts.
-func judge(a relay.Attempt, success []relay.CodeRange) judgement {
+//
+// A webhook that is kept waits for its endpoint to be enabled again. Nobody could
+// enable one that is not registered, so what it answers 410 to is dead. What the
+// header webhook-delivery changes is in heed.go.
+func judge(a relay.Attempt, ep *relay.Endpoint) judgement {
 	switch a.Kind {
 	case relay.Response:
-		return judgeStatus(a.Status, success)
+		j := judgeStatus(a.Status, ep)
+		if ep.Heed {
+			j = heed(j, a, ep)
+		}
+		return j
 	case relay.Blocked:
 		return judgement{circuit: nothing, why: "nothing was sent"}
 	case relay.Unrecorded:
@@ -69,17 +79,19 @@ func judge(a relay.Attempt, success []relay.CodeRange) judgement {
 	return judgement{retry: true, circuit: failing}
 }
 
-func judgeStatus(status int, success []relay.CodeRange) judgement {
+func judgeStatus(status int, ep *relay.Endpoint) judgement {
 	switch {
-	case succeeds(status, success):
+	case succeeds(status, ep.SuccessCodes):
 		return judgement{success: true, circuit: alive}
 	case status == http.StatusRequestTimeout, status == http.StatusTooEarly:
 		return judgement{retry: true, circuit: failing}
 	case status == http.StatusTooManyRequests, status == http.StatusBadGateway,
 		status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
 		return judgement{retry: true, circuit: failing, throttle: true}
+	case status == http.StatusGone && ep.Name != "":
+		return judgement{circuit: alive, why: noMore, disable: describeStatus(status)}
 	case status == http.StatusGone:
-		return judgement{circuit: alive, why: "the endpoint wants no more webhooks"}
+		return judgement{circuit: alive, why: noMore}
 	case 400 <= status && status <= 499:
 		return judgement{circuit: alive, why: "trying again would not help"}
 	case 200 <= status && status <= 299:
@@ -87,6 +99,9 @@ func judgeStatus(status int, success []relay.CodeRange) judgement {
 	}
 	return judgement{retry: true, circuit: failing}
 }
+
+// noMore is what 410 means.
+const noMore = "the endpoint wants no more webhooks"
 
 func succeeds(status int, success []relay.CodeRange) bool {
 	if len(success) == 0 {

@@ -13,7 +13,7 @@ func TestJudgeEveryStatus(t *testing.T) {
 	retryable := map[int]bool{408: true, 425: true, 429: true}
 	throttling := map[int]bool{429: true, 502: true, 503: true, 504: true}
 	for status := -1; status <= 1000; status++ {
-		got := judge(relay.Attempt{Kind: relay.Response, Status: status}, nil)
+		got := judge(relay.Attempt{Kind: relay.Response, Status: status}, &relay.Endpoint{})
 		success := status >= 200 && status <= 299
 		permanent := status >= 400 && status <= 499 && !retryable[status]
 		circuit := failing
@@ -56,7 +56,7 @@ func TestJudgeEveryClass(t *testing.T) {
 	for _, test := range tests {
 		// A status is looked at only if there was a response.
 		a := relay.Attempt{Kind: test.kind, Class: test.class, Status: 200}
-		if got := judge(a, nil); got != test.want {
+		if got := judge(a, &relay.Endpoint{}); got != test.want {
 			t.Errorf("%s %q: %+v, want %+v", test.kind, test.class, got, test.want)
 		}
 	}
@@ -66,7 +66,7 @@ func TestJudgeByOtherSuccessCodes(t *testing.T) {
 	codes := []relay.CodeRange{{From: 202, To: 202}, {From: 302, To: 303}, {From: 404, To: 404}}
 	for status := 100; status <= 599; status++ {
 		want := status == 202 || status == 302 || status == 303 || status == 404
-		got := judge(relay.Attempt{Kind: relay.Response, Status: status}, codes)
+		got := judge(relay.Attempt{Kind: relay.Response, Status: status}, &relay.Endpoint{SuccessCodes: codes})
 		if got.success != want {
 			t.Errorf("%d: success %t, want %t", status, got.success, want)
 		}
@@ -90,6 +90,54 @@ func TestDescribe(t *testing.T) {
 	for _, test := range tests {
 		if got := describe(test.attempt); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+}
+
+// A registered endpoint that answers 410 is disabled, and what it answered 410 to
+// is kept. Everything else means the same for it.
+func TestJudgeGoneForARegisteredEndpoint(t *testing.T) {
+	for status := 100; status <= 599; status++ {
+		a := relay.Attempt{Kind: relay.Response, Status: status}
+		want := judge(a, &relay.Endpoint{})
+		if status == http.StatusGone {
+			want.disable = "410 Gone"
+		}
+		if got := judge(a, &relay.Endpoint{Name: "orders"}); got != want {
+			t.Errorf("%d: %+v, want %+v", status, got, want)
+		}
+	}
+	codes := []relay.CodeRange{{From: 410, To: 410}}
+	if got := judge(relay.Attempt{Kind: relay.Response, Status: 410}, &relay.Endpoint{Name: "odd", SuccessCodes: codes}); got != (judgement{success: true, circuit: alive}) {
+		t.Errorf("a 410 that is a success: %+v", got)
+	}
+}
+
+func TestJudgeHeedsTheHeader(t *testing.T) {
+	named, heeding := relay.Endpoint{Name: "orders"}, relay.Endpoint{Name: "orders", Heed: true}
+	const abort = "the endpoint does not want it (webhook-delivery: abort-message)"
+	for name, c := range map[string]struct {
+		endpoint relay.Endpoint
+		status   int
+		said     string
+		want     judgement
+	}{
+		"not heeded":              {named, 500, "disable", judgement{retry: true, circuit: failing}},
+		"disable with a failure":  {heeding, 500, "disable", judgement{retry: true, circuit: failing, disable: "500 Internal Server Error with webhook-delivery: disable"}},
+		"disable with a refusal":  {heeding, 404, "Disable", judgement{circuit: alive, why: "trying again would not help", disable: "404 Not Found with webhook-delivery: disable"}},
+		"disable with a success":  {heeding, 200, " disable ", judgement{success: true, circuit: alive, disable: "200 OK with webhook-delivery: disable"}},
+		"disable, not registered": {relay.Endpoint{Heed: true}, 200, "disable", judgement{success: true, circuit: alive}},
+		"abort with a failure":    {heeding, 503, "abort-message", judgement{circuit: failing, throttle: true, why: abort}},
+		"abort with a refusal":    {heeding, 404, "ABORT-MESSAGE", judgement{circuit: alive, why: abort}},
+		"abort with 410":          {heeding, 410, "abort-message", judgement{circuit: alive, why: abort}},
+		"abort with a success":    {heeding, 204, "abort-message", judgement{success: true, circuit: alive}},
+		"410 that says nothing":   {heeding, 410, "", judgement{circuit: alive, why: noMore, disable: "410 Gone"}},
+		"something else":          {heeding, 500, "disable-me", judgement{retry: true, circuit: failing}},
+		"a list":                  {heeding, 500, "disable, abort-message", judgement{retry: true, circuit: failing}},
+	} {
+		a := relay.Attempt{Kind: relay.Response, Status: c.status, Header: http.Header{"Webhook-Delivery": {c.said}}}
+		if got := judge(a, &c.endpoint); got != c.want {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
 	}
 }

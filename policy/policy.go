@@ -96,14 +96,16 @@ func (s *Set) Replace(o Options) {
 //
 // No attempts mean that the call was refused: the verdict is [relay.Defer] with
 // a reason that begins with one of the constants of this package. Its Place is
-// [relay.Parked] if the circuit is open, else [relay.Asleep]. (If the claim has
+// [relay.Parked] if the endpoint is held or its circuit is open, else
+// [relay.Asleep]; a hold has no After. (If the claim has
 // no attempts left, because the settings changed, the verdict is
 // [relay.Failed].) Two attempts mean that the first was not answered and was
 // tried again at once.
 //
 // Otherwise the last attempt decides: [relay.Delivered], [relay.Retry],
-// [relay.Failed] or [relay.Dead]. Do sets Success on every attempt, and Number,
-// Generation and the first ID where send left them zero. It returns all
+// [relay.Failed] or [relay.Dead]. If the verdict's Disable is set, the endpoint
+// wants to be called no more. Do sets Success and Failing on every attempt, and
+// Number, Generation and the first ID where send left them zero. It returns all
 // attempts that were made, also when ctx is canceled in between.
 //
 // Send gets a context that ends with ctx or soon after the endpoint's timeout,
@@ -115,6 +117,9 @@ func (s *Set) Do(
 	send func(context.Context) relay.Attempt,
 ) ([]relay.Attempt, relay.Verdict) {
 	o := s.options.Load()
+	if ep.Held != "" {
+		return nil, held(ep)
+	}
 	k := &call{ctx: ctx, options: o, settings: ep, webhook: w, claim: c, send: send}
 	if c.Made >= k.maxAttempts() {
 		return nil, relay.Verdict{Action: relay.Failed, Reason: k.exhausted(describeStatus(c.Last))}
@@ -136,7 +141,7 @@ func (s *Set) Do(
 	if not, ok := errors.AsType[*undelivered](err); ok {
 		return k.attempts, not.Verdict
 	}
-	return k.attempts, relay.Verdict{Action: relay.Delivered}
+	return k.attempts, relay.Verdict{Action: relay.Delivered, Disable: k.latest.disable}
 }
 
 // grace is how much longer than the endpoint's timeout send may take before its

@@ -16,6 +16,7 @@ import (
 // Why a call was refused: every reason of a deferral begins with one of these,
 // and may go on after a colon.
 const (
+	Held        = "held" // somebody paused or disabled the endpoint
 	CircuitOpen = "circuit open"
 	Busy        = "endpoint busy"         // all its slots are taken
 	RateLimited = "rate limited"          // its rate is used up
@@ -119,6 +120,11 @@ func deferred(reason, detail string, after time.Duration) relay.Verdict {
 		reason += ": " + detail
 	}
 	return relay.Verdict{Action: relay.Defer, After: after, Reason: reason, Place: relay.Asleep}
+}
+
+// held has no After: nobody knows how long it takes.
+func held(ep relay.Endpoint) relay.Verdict {
+	return relay.Verdict{Action: relay.Defer, Reason: Held + ": " + ep.Held, Place: relay.Parked}
 }
 
 func parked(rest time.Duration) relay.Verdict {

@@ -22,6 +22,9 @@ import (
 // [Options.SlowCalls] or its tenant's part of them are used up, or its tenant's rate
 // is. It is safe for concurrent use.
 func (s *Set) Refuses(ep relay.Endpoint) (relay.Verdict, bool) {
+	if ep.Held != "" {
+		return held(ep), true
+	}
 	s.mu.RLock()
 	e := s.endpoints[ep.Key]
 	var t *tenant
