@@ -53,7 +53,7 @@ const (
 // anything is asked of Postgres, and where the event waits meanwhile.
 func (c *Consumer) refused(m message, w relay.Webhook, ep relay.Endpoint, fault error) (relay.Verdict, bool) {
 	now := time.Now()
-	if fault != nil || m.bury != "" || !now.Before(w.ExpiresAt) || w.ScheduledAt.After(now) {
+	if fault != nil || m.bury != "" || expired(w, now) || w.ScheduledAt.After(now) {
 		return relay.Verdict{}, false // it is decided without a call
 	}
 	v, no := c.Policy.Refuses(ep)

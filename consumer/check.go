@@ -15,7 +15,7 @@ import (
 // read it on a dead letter. Whether a named endpoint exists, only the running
 // relay knows.
 func Check(m *nats.Msg, now time.Time) error {
-	_, err := decode(meta{key: relay.NewKey(now, 1), subject: m.Subject}, m.Header, m.Data, time.Hour)
+	_, err := decode(meta{key: relay.NewKey(now, 1), subject: m.Subject}, m.Header, m.Data)
 	if size := len(m.Data) + headerBytes(m.Header); size > maxMessage {
 		err = errors.Join(err, fmt.Errorf("message: %d bytes, more than %d", size, maxMessage))
 	}

@@ -23,6 +23,7 @@
 //	lanes.go    bringing parked events back when their endpoint is well
 //	ramp.go     how many at a time; release.go takes them from their lane
 //	sweep.go    finding schedules that did not fire
+//	disable.go  disabling endpoints that want no more, or have failed for long
 //	service.go  what operators may ask of relay; jobs.go knows what takes longer
 //	replay.go   asking for dead letters back; replay_job.go brings them
 //	lane_list.go    asking for the lanes, and draining one at once
@@ -60,9 +61,11 @@ type Log interface {
 	Ready(ctx context.Context) error
 }
 
-// Calendar knows which schedules should have fired long ago.
+// Calendar knows which schedules should have fired long ago, and which endpoints
+// have failed for long.
 type Calendar interface {
 	Overdue(ctx context.Context, since time.Duration, after relay.Webhook, limit int) ([]relay.Webhook, error)
+	Failing(ctx context.Context, atLeast time.Duration) ([]relay.Failing, error)
 }
 
 // Policy decides whether an attempt may be made and what came of it. No
@@ -82,9 +85,14 @@ type Sender interface {
 	Send(ctx context.Context, ep relay.Endpoint, w relay.Webhook) relay.Attempt
 }
 
-// Endpoints finds the endpoint that a producer named or wrote out as a URL.
+// Endpoints finds the endpoint that a producer named or wrote out as a URL, or
+// that a key belongs to, if there is anything to know about it. Disable holds what
+// is meant for an endpoint until somebody enables it again; when it returns, Find
+// and ByKey of this process know. That it is disabled already is no error.
 type Endpoints interface {
 	Find(tenant, name, url string) (relay.Endpoint, error)
+	ByKey(endpointKey string) (relay.Endpoint, bool)
+	Disable(ctx context.Context, endpointKey, reason string) error
 }
 
 // Options are the settings of a [Consumer]. The connection and the five
@@ -121,16 +129,21 @@ type Options struct {
 	// MaxSleep is the longest delay that is slept by NakWithDelay; longer ones
 	// become schedules. Defaults to relay.MaxSleep, 15 minutes.
 	MaxSleep time.Duration
-	// ExpiresAfter is when an event that names no expires_at is given up,
-	// counted from its acceptance or its scheduled_at. Defaults to 72 hours.
+	// ExpiresAfter is when an event that names no expires_at is given up, counted
+	// from its acceptance, its scheduled_at or when its endpoint was last held no
+	// longer, whichever is the latest. While its endpoint is held it is kept.
+	// Defaults to 72 hours.
 	ExpiresAfter time.Duration
+	// DisableAfter is asked for how long a registered endpoint may fail before it
+	// is disabled; not positive means for ever. Defaults to 5 days.
+	DisableAfter func() time.Duration
 	// TenantRequired makes an event that belongs to no tenant a fault. Defaults to
 	// false: such events belong to who runs relay.
 	TenantRequired bool
 	// Lanes say how fast parked events are brought back.
 	Lanes LaneOptions
-	// Sweep is how often lanes and overdue schedules are looked for. Defaults
-	// to 10 s.
+	// Sweep is how often lanes and overdue schedules are looked for, and every
+	// sixth time endpoints that have failed for long. Defaults to 10 s.
 	Sweep time.Duration
 	// Drain is how long Run waits for webhooks in hand after its context has
 	// ended. Defaults to 40 s: more than one exchange takes.
@@ -165,6 +178,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Drain, 40*time.Second)
 	setDefault(&o.ReplayRate, 500)
 	o.Lanes = o.Lanes.withDefaults()
+	if o.DisableAfter == nil {
+		o.DisableAfter = func() time.Duration { return 5 * 24 * time.Hour }
+	}
 	if o.Observe == nil {
 		o.Observe = func(relay.Webhook, []relay.Attempt, relay.Verdict) {}
 	}
@@ -289,6 +305,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	loops.Go(func() { c.fetch(ctx, work, due) })
 	loops.Go(func() { c.lanes.run(ctx) })
 	loops.Go(func() { c.sweep(ctx) })
+	loops.Go(func() { c.disableFailing(ctx) })
 	loops.Go(func() { c.makeRoom(ctx, work) })
 	loops.Go(func() { c.bringBack(ctx) })
 	loops.Go(func() { c.watch(ctx, queue, due) })

@@ -50,7 +50,7 @@ func (r *reading) hopeless() bool { return len(r.faults) >= maxFaults }
 
 // decode reads a message into a webhook. The error joins every fault of the
 // message; the webhook then holds what could be read, for the record.
-func decode(m meta, header nats.Header, body []byte, expiresAfter time.Duration) (relay.Webhook, error) {
+func decode(m meta, header nats.Header, body []byte) (relay.Webhook, error) {
 	r := &reading{w: relay.Webhook{
 		Key: m.key, Generation: m.generation, Again: m.again,
 		Method: defaultMethod,
@@ -68,7 +68,7 @@ func decode(m meta, header nats.Header, body []byte, expiresAfter time.Duration)
 	r.checkHeaders()
 	r.trace(h)
 	r.identify(m, h)
-	r.check(m, expiresAfter)
+	r.check(m)
 	return r.w, errors.Join(r.faults...)
 }
 
@@ -194,7 +194,7 @@ func (r *reading) identify(m meta, h textproto.MIMEHeader) {
 
 // check holds the fields against each other and against the clock of the
 // moment at which JetStream accepted the event.
-func (r *reading) check(m meta, expiresAfter time.Duration) {
+func (r *reading) check(m meta) {
 	w := &r.w
 	accepted := w.Key.Time
 	switch {
@@ -219,11 +219,26 @@ func (r *reading) check(m meta, expiresAfter time.Duration) {
 		r.fault("expires_at", "not after scheduled_at")
 	}
 	if !m.replayed.IsZero() { // a replay is asked for by a person who knows how old the letter is
-		w.ScheduledAt, w.ExpiresAt = time.Time{}, m.replayed.Add(expiresAfter)
+		w.ScheduledAt, w.ExpiresAt = time.Time{}, time.Time{}
 	}
-	if w.ExpiresAt.IsZero() {
-		w.ExpiresAt = later(accepted, w.ScheduledAt).Add(expiresAfter)
+}
+
+// expiry is when an event is given up: when its producer said, or else some time
+// after it could first be sent. While its endpoint is held nobody knows when that
+// will be, and the answer is the zero time.
+func expiry(m meta, w relay.Webhook, ep relay.Endpoint, after time.Duration) time.Time {
+	switch {
+	case !w.ExpiresAt.IsZero():
+		return w.ExpiresAt
+	case ep.Held != "":
+		return time.Time{}
 	}
+	return later(later(w.Key.Time, w.ScheduledAt), later(m.replayed, ep.Released)).Add(after)
+}
+
+// expired reports whether an event has passed its time.
+func expired(w relay.Webhook, now time.Time) bool {
+	return !w.ExpiresAt.IsZero() && !now.Before(w.ExpiresAt)
 }
 
 // harmless is as much of a refused URL as may stand in a log: neither its query

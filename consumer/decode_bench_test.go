@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -24,7 +23,7 @@ func BenchmarkDecode(b *testing.B) {
 			m, body := meta{key: testKey, subject: SubjectOutbound}, []byte(c.body)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := decode(m, c.header, body, 72*time.Hour); err != nil {
+				if _, err := decode(m, c.header, body); err != nil {
 					b.Fatal(err)
 				}
 			}

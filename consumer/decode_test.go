@@ -18,7 +18,10 @@ var (
 )
 
 func decodeTest(h nats.Header, body string) (relay.Webhook, error) {
-	return decode(meta{key: testKey, subject: SubjectOutbound}, h, []byte(body), 72*time.Hour)
+	m := meta{key: testKey, subject: SubjectOutbound}
+	w, err := decode(m, h, []byte(body))
+	w.ExpiresAt = expiry(m, w, relay.Endpoint{}, 72*time.Hour)
+	return w, err
 }
 
 func TestDecodeEnvelope(t *testing.T) {

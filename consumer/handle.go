@@ -44,7 +44,7 @@ func (c *Consumer) handle(ctx context.Context, raw jetstream.Msg, h *hand) {
 		c.left(w, "claim again", err)
 		return
 	}
-	verdict = c.shelve(m, w, verdict)
+	verdict = c.shelve(m, w, c.disable(ctx, ep, verdict))
 	c.At(BeforeRecord)
 	recorded, err := c.Log.Record(ctx, w, claim, attempts, verdict) // no record, no acknowledgement
 	if err != nil {
@@ -68,7 +68,7 @@ func (c *Consumer) read(m message) (w relay.Webhook, ep relay.Endpoint, fault er
 			w, fault = unreadable(m.meta, c.ExpiresAfter), fmt.Errorf("relay could not read it: %v", p)
 		}
 	}()
-	w, fault = decode(m.meta, m.Headers(), m.Data(), c.ExpiresAfter)
+	w, fault = decode(m.meta, m.Headers(), m.Data())
 	if fault == nil {
 		fault = c.owned(m, w)
 	}
@@ -76,6 +76,7 @@ func (c *Consumer) read(m message) (w relay.Webhook, ep relay.Endpoint, fault er
 		ep, fault = c.Endpoints.Find(w.Tenant, w.EndpointName, w.URL)
 	}
 	w.ContentType = cmp.Or(w.ContentType, ep.ContentType, defaultMediaType)
+	w.ExpiresAt = expiry(m.meta, w, ep, c.ExpiresAfter)
 	if fault != nil {
 		w.EndpointKey, w.IdempotencyKey = relay.InvalidEndpoint, ""
 		return w, ep, fault
@@ -96,7 +97,7 @@ func (c *Consumer) attempt(
 		return nil, relay.Verdict{Action: relay.Dead, Reason: invalidReason(fault)}, nil
 	case m.bury != "":
 		return nil, relay.Verdict{Action: relay.Dead, Reason: m.bury}, nil
-	case !now.Before(w.ExpiresAt):
+	case expired(*w, now):
 		return nil, relay.Verdict{Action: relay.Dead, Reason: "expired: not delivered by " + w.ExpiresAt.Format(time.RFC3339)}, nil
 	case w.ScheduledAt.After(now):
 		return nil, relay.Verdict{
@@ -121,6 +122,9 @@ func (c *Consumer) attempt(
 		last = new(c.send(ctx, ep, shaped, claim))
 		return *last
 	})
+	if len(attempts) == 0 && ep.Held != "" { // since it was read
+		verdict, _ = c.Policy.Refuses(*ep)
+	}
 	return identified(attempts, *claim), verdict, lost
 }
 
@@ -130,6 +134,9 @@ func (c *Consumer) attempt(
 // the endpoint might have answered.
 func (c *Consumer) send(ctx context.Context, known *relay.Endpoint, w *relay.Webhook, claim *relay.Claim) relay.Attempt {
 	ep := c.current(*known)
+	if known.Held = ep.Held; ep.Held != "" {
+		return relay.Attempt{} // no request was made
+	}
 	if time.Until(claim.Until) < min(cmp.Or(ep.Timeout, c.Timeout), claim.Lease*2/3) {
 		return relay.Attempt{} // no request was made
 	}

@@ -35,7 +35,7 @@ type burial struct {
 // means reports whether an event is to be buried.
 func (b burial) means(l *lanes, raw *jetstream.RawStreamMsg) bool {
 	if b.over {
-		return !time.Now().Before(l.expiry(raw))
+		return l.expired(b.key, raw)
 	}
 	return b.before.IsZero() || readMeta(raw.Subject, raw.Header).key.Time.Before(b.before)
 }

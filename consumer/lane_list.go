@@ -32,7 +32,8 @@ type Lane struct {
 	Events   uint64  `json:"events"`
 	Oldest   float64 `json:"oldest_seconds"` // since the event at the head was accepted
 	Rest     float64 `json:"rest_seconds"`   // how long the endpoint is not to be called yet
-	State    string  `json:"state"`          // waiting, probing or draining
+	State    string  `json:"state"`          // waiting, probing, draining or held
+	Held     string  `json:"held,omitempty"` // why nothing is sent to the endpoint: somebody paused or disabled it
 }
 
 // Lanes is the answer of [SubjectLanes], as JSON: those with the most events
@@ -73,6 +74,10 @@ func (r *service) drain(req micro.Request) {
 	}
 	if err != nil {
 		refuse(req, "400", err)
+		return
+	}
+	if why := r.lanes.heldBy(key); why != "" {
+		refuse(req, "409", fmt.Errorf("the lane is held: its endpoint is %s; it drains by itself when the endpoint is resumed or enabled", why))
 		return
 	}
 	r.log.Info().Str("endpoint_key", key).Msg("an operator drains the lane")
@@ -123,6 +128,9 @@ func (r *service) lanesOf(ctx context.Context, filter string) (Lanes, error) {
 // read is left out.
 func (r *service) describe(ctx context.Context, lane *Lane) {
 	lane.State, lane.Rest = r.lanes.state(lane.Endpoint), r.Policy.Rest(lane.Endpoint).Seconds()
+	if lane.Held = r.lanes.heldBy(lane.Endpoint); lane.Held != "" {
+		lane.State = LaneHeld
+	}
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	raw, err := r.later.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(subjectParked+lane.Endpoint))
@@ -131,7 +139,7 @@ func (r *service) describe(ctx context.Context, lane *Lane) {
 	}
 	m := readMeta(raw.Subject, raw.Header)
 	lane.Oldest = max(0, time.Since(m.key.Time).Seconds())
-	w, err := decode(m, raw.Header, raw.Data, r.ExpiresAfter)
+	w, err := decode(m, raw.Header, raw.Data)
 	var ep relay.Endpoint
 	if err == nil {
 		ep, err = r.Endpoints.Find(w.Tenant, w.EndpointName, w.URL)
@@ -145,6 +153,9 @@ func (r *service) describe(ctx context.Context, lane *Lane) {
 // String says the lane in one line, for people.
 func (l Lane) String() string {
 	s := fmt.Sprintf("%s: %d events, %s", l.Endpoint, l.Events, l.State)
+	if l.Held != "" {
+		return s + ": its endpoint is " + l.Held
+	}
 	if l.Rest > 0 {
 		s += fmt.Sprintf(", its endpoint rests for %.0fs", l.Rest)
 	}

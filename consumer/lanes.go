@@ -46,6 +46,9 @@ const (
 // behind, to the lane's end. Events have no order, and one that is new is worth
 // more than one that is old.
 //
+// While an endpoint is held its lane rests; see rest.go. Every process looks at
+// that, so that each of them knows at once when it is over.
+//
 // One process at a time drains a lane, under a lease that it holds in the bucket
 // of pauses. Where that is away two may copy an event twice; its claim makes the
 // second copy harmless.
@@ -68,6 +71,7 @@ type lane struct {
 	again   bool      // something was parked since it began
 	pressed bool      // the next look does not wait for what was released before
 	state   string    // what the last look found
+	held    pass      // only of the look that is under way
 }
 
 func newLanes(c *Consumer) *lanes {
@@ -168,6 +172,7 @@ func (l *lanes) find(ctx context.Context) error {
 		l.wake(strings.TrimPrefix(subject, subjectParked))
 	}
 	l.events.Store(events)
+	l.forgetEmptied(counts)
 	return nil
 }
 
@@ -189,7 +194,8 @@ func (l *lanes) due() map[string]*lane {
 	defer l.mu.Unlock()
 	now, due := time.Now(), map[string]*lane{}
 	for key, la := range l.known {
-		if !la.busy && !now.Before(la.next) {
+		released := la.state == LaneHeld && l.heldBy(key) == ""
+		if !la.busy && (released || !now.Before(la.next)) {
 			if la.pressed {
 				la.ramp.probe = time.Time{}
 			}
@@ -204,6 +210,13 @@ func (l *lanes) due() map[string]*lane {
 // It says when to look again, and the lane's state.
 func (l *lanes) step(ctx context.Context, key string, la *lane) (wait time.Duration, state string, err error) {
 	r := &la.ramp
+	if l.heldBy(key) != "" {
+		r.restart()
+		return l.passEach(), LaneHeld, l.lookThrough(ctx, key, &la.held)
+	}
+	if la.state == LaneHeld {
+		l.Policy.Wake(key) // who ends a hold knows that the endpoint is well
+	}
 	if rest := l.Policy.Rest(key); rest > 0 {
 		r.restart()
 		return min(rest, l.Sweep), LaneWaiting, l.giveUp(ctx, key, la)
@@ -249,6 +262,7 @@ const (
 	LaneWaiting  = "waiting"  // its endpoint rests
 	LaneProbing  = "probing"  // a few events show whether the endpoint is well
 	LaneDraining = "draining" // it is, and the lane is on its way
+	LaneHeld     = "held"     // somebody paused or disabled its endpoint
 	laneEmpty    = ""
 )
 
@@ -269,13 +283,13 @@ func (l *lanes) giveUp(ctx context.Context, key string, la *lane) error {
 	}
 	la.fresh = now.Add(headFor)
 	taken, err := l.release(ctx, key, 1, func(raw *jetstream.RawStreamMsg) bool {
-		if expires := l.expiry(raw); expires.Before(la.fresh) {
+		if expires := l.expiry(key, raw); !expires.IsZero() && expires.Before(la.fresh) {
 			la.fresh = expires
 		}
 		return !now.Before(la.fresh)
 	})
 	if taken == 1 && err == nil {
-		_, err = l.release(ctx, key, maxBatch, func(raw *jetstream.RawStreamMsg) bool { return !now.Before(l.expiry(raw)) })
+		_, err = l.release(ctx, key, maxBatch, func(raw *jetstream.RawStreamMsg) bool { return l.expired(key, raw) })
 	}
 	return err
 }

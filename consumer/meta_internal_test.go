@@ -29,7 +29,7 @@ func TestKnownEventsAreClaimedAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, err := decode(m.meta, m.Headers(), m.Data(), time.Hour)
+		w, err := decode(m.meta, m.Headers(), m.Data())
 		if err != nil || w.Again != c.again {
 			t.Errorf("delivery %d of %s: again is %t, want %t (%v)", c.delivered, c.subject, w.Again, c.again, err)
 		}

@@ -88,6 +88,8 @@ func (idle) Overdue(context.Context, time.Duration, relay.Webhook, int) ([]relay
 	return nil, nil
 }
 
+func (idle) Failing(context.Context, time.Duration) ([]relay.Failing, error) { return nil, nil }
+
 // A process that starts while JetStream does not answer waits for it: a cluster
 // may be electing, or a disk was full. (Fault campaign, seed 300.)
 func TestAStartWaitsForJetStream(t *testing.T) {

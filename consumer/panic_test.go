@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,10 @@ import (
 type panicking struct{}
 
 func (panicking) Find(string, string, string) (relay.Endpoint, error) { panic("boom") }
+
+func (panicking) ByKey(string) (relay.Endpoint, bool) { panic("boom") }
+
+func (panicking) Disable(context.Context, string, string) error { panic("boom") }
 
 // stored is a message with a body, and nothing that a server would answer.
 type stored struct {

@@ -84,8 +84,16 @@ func fromLane(key string, raw *jetstream.RawStreamMsg, bury string) *nats.Msg {
 	return copyOf(subjectDue+key, raw.Header, raw.Data, m)
 }
 
-// expiry is when a parked event is given up.
-func (l *lanes) expiry(raw *jetstream.RawStreamMsg) time.Time {
-	w, _ := decode(readMeta(raw.Subject, raw.Header), raw.Header, raw.Data, l.ExpiresAfter)
-	return w.ExpiresAt
+// expired reports whether an event in an endpoint's lane has passed its time.
+func (l *lanes) expired(endpointKey string, raw *jetstream.RawStreamMsg) bool {
+	at := l.expiry(endpointKey, raw)
+	return !at.IsZero() && !time.Now().Before(at)
+}
+
+// expiry is when a parked event is given up; the zero time if that is not known.
+func (l *lanes) expiry(endpointKey string, raw *jetstream.RawStreamMsg) time.Time {
+	m := readMeta(raw.Subject, raw.Header)
+	w, _ := decode(m, raw.Header, raw.Data)
+	ep, _ := l.Endpoints.ByKey(endpointKey)
+	return expiry(m, w, ep, l.ExpiresAfter)
 }

@@ -14,13 +14,16 @@ import (
 //
 //   - asleep: NakWithDelay, for short waits while few are asleep;
 //   - schedule: a JetStream schedule, for long waits and when too many sleep;
-//   - lane: behind an open circuit, with no timer at all.
+//   - lane: behind an open circuit, or while its endpoint is held, with no timer
+//     at all.
 //
-// An event that came from its lane is never parked again: it sleeps, and the
-// lane stops draining. It asks anew before long, however long the rest: somebody
-// may end that, and nothing else would wake it. A copy that came before its time sleeps as well, and for
-// MaxSleep at most: where JetStream's clock is ahead of the others, a schedule
-// would bring it back at once, for ever.
+// An event that came from its lane is not parked again behind an open circuit: it
+// sleeps, and the lane stops draining. It asks anew before long, however long the
+// rest: somebody may end that, and nothing else would wake it. While its endpoint
+// is held (nobody knows for how long) the lane does not drain, and takes it back.
+// A copy that came before its time sleeps as well, and for MaxSleep at most: where
+// JetStream's clock is ahead of the others, a schedule would bring it back at
+// once, for ever.
 func (c *Consumer) shelve(m message, w relay.Webhook, v relay.Verdict) relay.Verdict {
 	switch {
 	case v.Action.Buried():
@@ -29,7 +32,7 @@ func (c *Consumer) shelve(m message, w relay.Webhook, v relay.Verdict) relay.Ver
 	case v.Action != relay.Retry && v.Action != relay.Defer && v.Action != relay.Wait:
 		v.Place = relay.Gone
 		return v
-	case v.Action == relay.Defer && v.Place == relay.Parked && !m.fromLane:
+	case v.Action != relay.Wait && v.Place == relay.Parked && (v.After == 0 || !m.fromLane):
 		v.After = 0 // a lane has no timer
 		return v
 	}

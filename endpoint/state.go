@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/rs/zerolog"
 )
 
 // The changes of an endpoint, as they stand in the subject of an event.
@@ -34,7 +35,11 @@ func (s *Store) changed(ctx context.Context, c Change) {
 	if err := s.refresh(context.WithoutCancel(ctx), patience); err != nil {
 		s.o.Logger.Warn().Err(err).Str("endpoint", c.Key).Msg("a change was written; it takes effect when Postgres answers again")
 	}
-	s.o.Logger.Info().Str("endpoint", c.Key).Str("endpoint_name", c.Name).Str("url", c.URL).Str("reason", c.Reason).Str("by", c.By).
+	level := zerolog.InfoLevel
+	if c.What == Disabled {
+		level = zerolog.WarnLevel
+	}
+	s.o.Logger.WithLevel(level).Str("endpoint", c.Key).Str("endpoint_name", c.Name).Str("url", c.URL).Str("reason", c.Reason).Str("by", c.By).
 		Msg("endpoint " + c.What)
 	s.o.OnChange(c)
 }

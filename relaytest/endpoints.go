@@ -15,6 +15,12 @@ import (
 // Every relay of a test has it.
 const SealingKey relay.Secret = "rsk_cmVsYXl0ZXN0IHNlYWxzIGl0cyBzZWNyZXRzIHRodXM="
 
+// endpoints are the registry and the store behind it, as consumer knows them.
+type endpoints struct {
+	*endpoint.Registry
+	*endpoint.Store
+}
+
 // register makes the registry, the store that feeds it, and the service.
 func (r *Relay) register(o Options, pool *pgxpool.Pool, conn *nats.Conn, log zerolog.Logger) (*endpoint.Registry, *endpoint.Service) {
 	r.t.Helper()

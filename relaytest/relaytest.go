@@ -176,7 +176,8 @@ func (r *Relay) run(o Options) {
 	record := audit.New(pool, o.Audit)
 
 	c := o.Consumer
-	c.Conn, c.Log, c.Calendar, c.Sender, c.Endpoints, c.Logger = conn, record, record, sender, registry, log
+	c.Conn, c.Log, c.Calendar, c.Sender, c.Logger = conn, record, record, sender, log
+	c.Endpoints = endpoints{registry, r.Store}
 	c.Bind = record.Bind
 	p := quick(o.Policy)
 	changed := p.OnCircuit

@@ -22,6 +22,7 @@ import (
 	"github.com/relaywebhooks/relay"
 	"github.com/relaywebhooks/relay/consumer"
 	"github.com/relaywebhooks/relay/delivery"
+	"github.com/relaywebhooks/relay/endpoint"
 	"github.com/relaywebhooks/relay/policy"
 	"github.com/relaywebhooks/relay/relaytest"
 )
@@ -110,6 +111,28 @@ func gone(t *testing.T) {
 	}
 	if letter := r.Letter(w); letter.Header.Get("Relay-Meta-Reason") != w.Reason {
 		t.Errorf("the letter says %v", letter.Header)
+	}
+	shop := r.Register(map[string]any{"name": "shop", "url": r.Receiver.URL + "/shop"}).State
+	held := []string{r.Publish(map[string]any{"endpoint": "shop", "payload": 2})}
+	r.Eventually(func() bool { ws := r.Webhooks(held[0]); return len(ws) == 1 && ws[0].Place == "lane" })
+	held = append(held, r.Publish(map[string]any{"url": r.Receiver.URL + "/shop", "payload": 3}))
+	for i, id := range held {
+		if !r.Eventually(func() bool { ws := r.Webhooks(id); return len(ws) == 1 && ws[0].Place == "lane" }) {
+			t.Fatalf("%s is not held: %+v", id, r.Webhooks(id))
+		}
+		if w := r.Webhooks(id)[0]; w.Status != "pending" || w.Reason != "held: disabled: 410 Gone" || w.Attempts != 1-i {
+			t.Errorf("recorded %+v", w)
+		}
+	}
+	r.Receiver.Always(relaytest.Status(http.StatusNoContent))
+	if err := r.Store.Set(t.Context(), endpoint.Change{What: endpoint.Enabled, Key: shop.Key}); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range held {
+		r.RequireDelivered(id)
+	}
+	if n := len(r.Receiver.Requests()); n != 4 {
+		t.Errorf("%d requests, want two that were answered 410 and two deliveries", n)
 	}
 }
 

@@ -40,7 +40,7 @@ func TestStandardWebhooks(t *testing.T) {
 	t.Run("SW-10 a secret of less than 24 or more than 64 bytes, or in bad base64, is rejected at load", badSecrets)
 	t.Run("SW-11 2xx is success, everything else is failure", successCodes)
 	t.Run("SW-12 a redirect is not followed, and its host is never dialled", redirects)
-	t.Run("SW-13 410 means that it wants no more", gone)
+	t.Run("SW-13 410 disables a registered endpoint, whose webhooks are held, and one of any other is dead", gone)
 	t.Run("SW-14 429, 502 and 504 let the endpoint rest, and no other", rests)
 	t.Run("SW-15 Retry-After in seconds is heeded, whatever the failure", retryAfterSeconds)
 	t.Run("SW-16 Retry-After as a date is heeded", retryAfterDate)

@@ -75,6 +75,7 @@ func newApp(ctx context.Context, config loaded, s *servers) (*app, error) {
 	o := config.consumerOptions(log)
 	o.Conn, o.Log, o.Calendar, o.Policy, o.Sender, o.Endpoints = conn, a.record, a.record, a.policies, a.sender, a.found
 	o.Pauses, o.Observe, o.Bind, o.At = a.pauses, metrics.Observe, a.record.Bind, crashPoints()
+	o.DisableAfter = a.found.disableAfter
 	if a.consumer, err = consumer.New(o); err != nil {
 		return nil, err
 	}
@@ -96,6 +97,7 @@ func (a *app) register(ctx context.Context) (err error) {
 	o.Pool, o.Sealer, o.OnChange = a.pool, a.sealer, endpoint.Announce(a.conn)
 	a.store = endpoint.NewStore(o)
 	a.service = endpoint.NewService(endpoint.ServiceOptions{Conn: a.conn, Store: a.store, Logger: a.log})
+	a.found.store = a.store
 	if err := a.store.Load(ctx); err != nil {
 		return err
 	}

@@ -90,6 +90,7 @@ type PolicyConfig struct {
 	Rate          float64         `koanf:"rate" min:"0"`
 	Burst         int             `koanf:"burst" min:"0"`
 	Circuit       CircuitConfig   `koanf:"circuit"`
+	DisableAfter  time.Duration   `koanf:"disable_after" min:"0s"`
 }
 
 // CircuitConfig says when an endpoint's circuit opens and closes.
@@ -222,6 +223,7 @@ func Default() Config {
 			Concurrency:   64,
 			SlowCalls:     1024,
 			Circuit:       CircuitConfig{Failures: 5, Executions: 10, Delay: 30 * time.Second, Probes: 1},
+			DisableAfter:  5 * day,
 		},
 		Delivery: DeliveryConfig{
 			Timeout: 30 * time.Second, ConnectTimeout: 5 * time.Second, Ports: []int{80, 443, 8443},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/relaywebhooks/relay"
+	"github.com/relaywebhooks/relay/policy"
 )
 
 // tell writes an event's story: how it came, what was tried, where it is now and
@@ -133,7 +134,9 @@ func (e explained) waits(now time.Time) string {
 		return "scheduled: " + attempt + " comes " + until(now, e.NextDue)
 	case relay.Parked:
 		line := "parked, because the endpoint's circuit is " + strings.ReplaceAll(e.Circuit, "_", "-")
-		if e.Circuit == "closed" {
+		if strings.HasPrefix(e.Reason, policy.Held+": ") {
+			line = "parked until somebody resumes or enables the endpoint; then " + attempt + " comes at once"
+		} else if e.Circuit == "closed" {
 			line = "parked until now; the circuit is closed again, so " + attempt + " comes soon"
 		} else if !e.CircuitUntil.IsZero() {
 			line += "; a probe is sent " + until(now, e.CircuitUntil)

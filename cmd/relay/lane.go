@@ -52,6 +52,9 @@ func (c *laneListCommand) Run(ctx context.Context, p *program) error {
 		if name == "" {
 			name = l.URL
 		}
+		if l.Held != "" {
+			name += ", " + l.Held
+		}
 		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", l.Endpoint, l.Events, seconds(l.Oldest), l.State, seconds(l.Rest), name)
 	}
 	if n := lanes.Count - len(lanes.Lanes); n > 0 {

@@ -141,6 +141,7 @@ func (c Config) natsOptions(log zerolog.Logger) embedded.NATSOptions {
 // endpoint but are no options of package policy. Both can be replaced.
 type endpoints struct {
 	*endpoint.Registry
+	store  *endpoint.Store
 	policy atomic.Pointer[PolicyConfig]
 }
 
@@ -173,6 +174,14 @@ func (e *endpoints) Find(tenant, name, url string) (relay.Endpoint, error) {
 	}
 	return ep, err
 }
+
+// Disable holds what is meant for an endpoint until somebody enables it.
+func (e *endpoints) Disable(ctx context.Context, endpointKey, reason string) error {
+	return e.store.Disable(ctx, endpointKey, reason)
+}
+
+// disableAfter is policy.disable_after.
+func (e *endpoints) disableAfter() time.Duration { return e.policy.Load().DisableAfter }
 
 // storeOptions say where endpoints are registered while relay runs.
 func (c Config) storeOptions(registry *endpoint.Registry, log zerolog.Logger) endpoint.StoreOptions {

@@ -94,6 +94,12 @@ func (w *world) hear(t *testing.T, event, id string) {
 	})
 }
 
+// endpoints are the registry and the store behind it.
+type endpoints struct {
+	*endpoint.Registry
+	*endpoint.Store
+}
+
 // lateLog is an audit log that knows of a schedule which did not fire.
 type lateLog struct {
 	*audit.Log
@@ -147,8 +153,9 @@ func (w *world) run() (stop func()) {
 	}
 	policies.Share(pauses)
 	w.consumer, err = consumer.New(consumer.Options{
-		Conn: w.relay.Conn, Pauses: pauses, Log: record, Calendar: lateLog{record, &w.late}, Bind: record.Bind, Policy: policies, Sender: sender, Endpoints: registry,
-		Slots: 4, SlowCalls: 1, AckWait: ackWait, // so that a backlog comes about
+		Conn: w.relay.Conn, Pauses: pauses, Log: record, Calendar: lateLog{record, &w.late}, Bind: record.Bind, Policy: policies, Sender: sender,
+		Endpoints: endpoints{registry, endpoint.NewStore(endpoint.StoreOptions{Pool: pool, Registry: registry})},
+		Slots:     4, SlowCalls: 1, AckWait: ackWait, // so that a backlog comes about
 		MaxSleep: 500 * time.Millisecond, Sweep: 200 * time.Millisecond, Logger: log,
 	})
 	if err != nil {
