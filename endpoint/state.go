@@ -112,7 +112,8 @@ func (s *Store) who(ctx context.Context, key string) (Change, error) {
 		return Change{Key: key, Tenant: ep.Tenant, Name: ep.Name, URL: withoutQuery(ep.URL)}, nil
 	}
 	c := Change{Key: key}
-	err := s.o.Pool.QueryRow(ctx, `SELECT url FROM relay.endpoints WHERE endpoint_key = $1 AND name IS NULL`, key).Scan(&c.URL)
+	err := s.o.Pool.QueryRow(ctx, `SELECT url, coalesce(tenant, '') FROM relay.endpoints WHERE endpoint_key = $1 AND name IS NULL`, key).
+		Scan(&c.URL, &c.Tenant)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return c, fmt.Errorf("endpoint: %s %w", key, ErrUnknown)

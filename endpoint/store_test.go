@@ -403,3 +403,41 @@ func TestRotate(t *testing.T) {
 		t.Errorf("an endpoint without secrets of its own: %v", err)
 	}
 }
+
+// File and table do not know of each other: where both have a URL, the file's
+// endpoint gets what is sent to it, and the other one has it when that is gone.
+func TestTheFileGoesBeforeTheTable(t *testing.T) {
+	const url = "https://shop.example/hook"
+	p := startProcess(t, testdb.New(t), endpoint.StoreOptions{})
+	p.put(`{"name": "table", "url": "` + url + `"}`)
+	p.put(`{"name": "moves", "url": "https://moves.example/"}`)
+	replace := func(file ...relay.Endpoint) {
+		t.Helper()
+		if err := p.Replace(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	requireOwner := func(url, name string) {
+		t.Helper()
+		if ep := found(t, p, "", url); ep.Name != name {
+			t.Errorf("%s is that of %q, want %q", url, ep.Name, name)
+		}
+	}
+	replace(relay.Endpoint{Name: "file", URL: url}, relay.Endpoint{Name: "moves", URL: "https://file.example/", Rate: 7})
+	requireOwner(url, "file")
+	requireOwner("https://file.example/", "moves")
+	requireOwner("https://moves.example/", "")
+	if ep := found(t, p, "moves", ""); ep.Rate != 7 {
+		t.Errorf("the table's settings go before the file's: %+v", ep)
+	}
+	found(t, p, "table", "")
+	p.put(`{"name": "table", "url": "` + url + `?again"}`)
+	requireOwner(url, "file")
+	replace()
+	requireOwner(url, "table")
+	requireOwner("https://moves.example/", "moves")
+	requireOwner("https://file.example/", "")
+	if all := p.All(); len(all) != 2 {
+		t.Errorf("%d endpoints", len(all))
+	}
+}
