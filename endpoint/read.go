@@ -90,13 +90,18 @@ func readObject(raw []byte, fields map[string]any) (faults []error) {
 		}
 		seen[name] = true
 	}
+	return append(faults, readEnd(dec)...)
+}
+
+// readEnd reads the closing brace, after which nothing may follow.
+func readEnd(dec *json.Decoder) []error {
 	if _, err := dec.Token(); err != nil {
-		return append(faults, unreadError("the request is no whole JSON object"))
+		return []error{unreadError("the request is no whole JSON object")}
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		faults = append(faults, errors.New("something follows after the request's closing brace"))
+		return []error{errors.New("something follows after the request's closing brace")}
 	}
-	return faults
+	return nil
 }
 
 func readField(raw json.RawMessage, to any, again bool) error {

@@ -2,6 +2,7 @@ package relaytest
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
@@ -35,6 +36,16 @@ func (r *Relay) register(o Options, pool *pgxpool.Pool, conn *nats.Conn, log zer
 	r.Store = endpoint.NewStore(s)
 	r.check(r.Store.Load(r.t.Context()))
 	return registry, endpoint.NewService(endpoint.ServiceOptions{Conn: conn, Store: r.Store, Logger: log})
+}
+
+// await waits until the service answers.
+func (r *Relay) await(service *endpoint.Service) {
+	r.t.Helper()
+	select {
+	case <-service.Ready():
+	case <-time.After(Patience):
+		r.t.Fatal("relaytest: the service of endpoints does not begin")
+	}
 }
 
 // Register registers an endpoint in the database, or replaces its settings, as

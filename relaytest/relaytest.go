@@ -199,7 +199,7 @@ func (r *Relay) run(o Options) {
 	r.Consumer, err = consumer.New(c)
 	r.check(err)
 	r.start(record.Run, policies.Run, r.Store.Run, service.Run)
-	<-service.Ready()
+	r.await(service)
 	r.t.Cleanup(func() { pool.Close(); conn.Close(); sender.CloseIdle() })
 	r.t.Cleanup(r.Stop)
 }
