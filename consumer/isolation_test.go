@@ -129,8 +129,8 @@ func TestAQueueIsSetAsideWithoutClaims(t *testing.T) {
 	}
 }
 
-// What is moved to lanes at the same time is stored in batches. A server that
-// takes none stores each event alone.
+// What is moved to lanes at the same time is stored in batches where each message
+// is synced. A server that takes none stores each event alone.
 func TestParkedEventsAreStoredTogether(t *testing.T) {
 	for name, batches := range map[string]bool{"batches": true, "no batches": false} {
 		t.Run(name, func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestParkedEventsAreStoredTogether(t *testing.T) {
 			}) {
 				t.Fatalf("%d of %d parked, %d in the queue", count(t, r, "webhooks.parked.>"), n, stored(t, r, consumer.StreamQueue))
 			}
-			if together := storedTogether(t, r); (together > n/2) != batches {
+			if together := storedTogether(t, r); (together > 0) != batches {
 				t.Errorf("%d of %d were stored in a batch", together, n)
 			}
 		})

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -16,6 +17,9 @@ const (
 	fewCopies = 8
 	// batchCost is what an atomic batch of some dozens of copies takes.
 	batchCost = 2500 * time.Microsecond
+	// syncedCopy is what one copy more takes if each is synced, which is believed of
+	// a server until it is known better.
+	syncedCopy = 200 * time.Microsecond
 	// sampleCopies are enough to tell what one more takes.
 	sampleCopies = 4
 )
@@ -38,6 +42,7 @@ type together struct {
 func (t *together) batches(n int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.each = cmp.Or(t.each, syncedCopy)
 	if n <= fewCopies || time.Duration(n)*t.each <= batchCost {
 		return false
 	}
@@ -52,6 +57,7 @@ func (t *together) took(n int, all time.Duration) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.each = cmp.Or(t.each, syncedCopy)
 	t.each += (all/time.Duration(n) - t.each) / 4
 }
 
