@@ -40,6 +40,18 @@ func (w which) request() map[string]any {
 	return r
 }
 
+// whichAndWhy is an endpoint that is to be held, and the reason.
+type whichAndWhy struct {
+	which
+	Reason string `help:"Why, for people."`
+}
+
+func (w whichAndWhy) request() map[string]any {
+	r := w.which.request()
+	r["reason"] = w.Reason
+	return r
+}
+
 // endpointPutCommand is relay endpoint put.
 type endpointPutCommand struct {
 	Settings string `arg:"" optional:"" help:"A JSON object: text, @file, or - for standard input."`
@@ -131,16 +143,11 @@ func (c *endpointDeleteCommand) Run(ctx context.Context, p *program) error {
 }
 
 // endpointPauseCommand is relay endpoint pause.
-type endpointPauseCommand struct {
-	which
-	Reason string `help:"Why, for people."`
-}
+type endpointPauseCommand struct{ whichAndWhy }
 
 // Run asks a running relay to pause the endpoint.
 func (c *endpointPauseCommand) Run(ctx context.Context, p *program) error {
-	r := c.request()
-	r["reason"] = c.Reason
-	return p.endpointDone(ctx, "pause", r)
+	return p.endpointDone(ctx, "pause", c.request())
 }
 
 // endpointResumeCommand is relay endpoint resume.
@@ -152,16 +159,11 @@ func (c *endpointResumeCommand) Run(ctx context.Context, p *program) error {
 }
 
 // endpointDisableCommand is relay endpoint disable.
-type endpointDisableCommand struct {
-	which
-	Reason string `help:"Why, for people."`
-}
+type endpointDisableCommand struct{ whichAndWhy }
 
 // Run asks a running relay to disable the endpoint.
 func (c *endpointDisableCommand) Run(ctx context.Context, p *program) error {
-	r := c.request()
-	r["reason"] = c.Reason
-	return p.endpointDone(ctx, "disable", r)
+	return p.endpointDone(ctx, "disable", c.request())
 }
 
 // endpointEnableCommand is relay endpoint enable.
