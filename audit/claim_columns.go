@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/relaywebhooks/relay"
 )
 
@@ -57,18 +55,18 @@ func (h *holders) add(w *relay.Webhook, key string) {
 // webhookColumns returns the parameters of insertWebhooks: one array a column.
 func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
 	n := len(batch)
-	times := make([]time.Time, 3*n)
-	texts := make([]string, 14*n)
+	moments := make(times, 3*n)
+	words := make(texts, 14*n)
 	var (
-		accepted, scheduled, expires          = times[:n], times[n : 2*n], times[2*n:]
-		seq, generation, attempts             = make([]int64, n), make([]int32, n), make([]int32, n)
-		id, tenant, event                     = texts[:n], texts[n : 2*n], texts[2*n : 3*n]
-		endpoint, name, url                   = texts[3*n : 4*n], texts[4*n : 5*n], texts[5*n : 6*n]
-		method, content, headers              = texts[6*n : 7*n], texts[7*n : 8*n], texts[8*n : 9*n]
-		metadata, idempotency, reasons, takes = texts[9*n : 10*n], texts[10*n : 11*n], texts[11*n : 12*n], texts[12*n : 13*n]
-		place                                 = texts[13*n:]
-		body                                  = make(pgtype.FlatArray[[]byte], n)
-		claim                                 = make([][16]byte, n)
+		accepted, scheduled, expires          = moments[:n], moments[n : 2*n], moments[2*n:]
+		seq, generation, attempts             = make(numbers, n), make([]int32, n), make([]int32, n)
+		id, tenant, event                     = words[:n], words[n : 2*n], words[2*n : 3*n]
+		endpoint, name, url                   = words[3*n : 4*n], words[4*n : 5*n], words[5*n : 6*n]
+		method, content, headers              = words[6*n : 7*n], words[7*n : 8*n], words[8*n : 9*n]
+		metadata, idempotency, reasons, takes = words[9*n : 10*n], words[10*n : 11*n], words[11*n : 12*n], words[12*n : 13*n]
+		place                                 = words[13*n:]
+		body                                  = make(blobs, n)
+		claim                                 = make(ids, n)
 	)
 	for i, q := range batch {
 		w := &q.in.webhook

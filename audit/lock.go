@@ -74,7 +74,7 @@ func (l *Log) lockedRecords(ctx context.Context, batch []*call[recording, relay.
 
 // lockedEvents returns the indexes of locked events of one day; of a locked
 // table, those of all.
-func (l *Log) lockedEvents(ctx context.Context, of lockable, at []time.Time, seq []int64) ([]int, error) {
+func (l *Log) lockedEvents(ctx context.Context, of lockable, at times, seq numbers) ([]int, error) {
 	d := day(relay.Key{Time: at[0]})
 	if of == events {
 		return l.indexes(ctx, onDay(selectLockedEvents, d), at, seq)

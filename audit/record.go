@@ -214,7 +214,7 @@ func (l *Log) writeRecords(ctx context.Context, batch []*call[recording, relay.V
 func (l *Log) lookUp(ctx context.Context, rest []*call[recording, relay.Verdict]) error {
 	b := &pgx.Batch{}
 	at, seq := keyColumns(rest)
-	claims := make([][16]byte, len(rest))
+	claims := make(ids, len(rest))
 	for i, q := range rest {
 		claims[i] = q.in.claim.ID
 	}

@@ -5,14 +5,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"github.com/relaywebhooks/relay"
 )
 
 // keyColumns returns the keys of a batch as two columns.
-func keyColumns[T, R any](batch []*call[T, R]) (at []time.Time, seq []int64) {
-	at, seq = make([]time.Time, len(batch)), make([]int64, len(batch))
+func keyColumns[T, R any](batch []*call[T, R]) (at times, seq numbers) {
+	at, seq = make(times, len(batch)), make(numbers, len(batch))
 	for i, q := range batch {
 		at[i], seq[i] = q.key.Time, int64(q.key.Seq) //nolint:gosec // JetStream's sequences stay far below 2^63
 	}
@@ -37,14 +35,14 @@ func attemptColumns(batch []*call[recording, relay.Verdict]) []any {
 		n += len(q.in.attempts)
 	}
 	var (
-		at, started                          = make([]time.Time, 0, n), make([]time.Time, 0, n)
-		seq                                  = make([]int64, 0, n)
-		id                                   = make([][16]byte, 0, n)
+		at, started                          = make(times, 0, n), make(times, 0, n)
+		seq                                  = make(numbers, 0, n)
+		id                                   = make(ids, 0, n)
 		generation, number, status           = make([]int32, 0, n), make([]int32, 0, n), make([]int32, 0, n)
-		kind, headers, class, message, where = make([]string, 0, n), make([]string, 0, n), make([]string, 0, n), make([]string, 0, n), make([]string, 0, n)
+		kind, headers, class, message, where = make(texts, 0, n), make(texts, 0, n), make(texts, 0, n), make(texts, 0, n), make(texts, 0, n)
 		success, truncated                   = make([]bool, 0, n), make([]bool, 0, n)
 		took                                 = make([]float64, 0, n)
-		body                                 = make(pgtype.FlatArray[[]byte], 0, n)
+		body                                 = make(blobs, 0, n)
 	)
 	for _, q := range batch {
 		endpoint := text(q.in.webhook.EndpointKey, maxName)
@@ -74,8 +72,8 @@ func responseHeaders(a *relay.Attempt) string {
 
 // endpointColumns returns the endpoints that a batch called, each once, and since
 // when each of them has been failing.
-func endpointColumns(batch []*call[recording, relay.Verdict]) (columns []any, failing []time.Time) {
-	var keys, urls, hosts, names, tenants []string
+func endpointColumns(batch []*call[recording, relay.Verdict]) (columns []any, failing times) {
+	var keys, urls, hosts, names, tenants texts
 	places := map[string]int{}
 	for _, q := range batch {
 		w := &q.in.webhook
@@ -93,8 +91,8 @@ func endpointColumns(batch []*call[recording, relay.Verdict]) (columns []any, fa
 
 // failingColumn returns the first failure of each endpoint after its last success,
 // as far as a batch knows, and the zero time for an endpoint that has none.
-func failingColumn(batch []*call[recording, relay.Verdict], places map[string]int) []time.Time {
-	since, succeeded := make([]time.Time, len(places)), make([]time.Time, len(places))
+func failingColumn(batch []*call[recording, relay.Verdict], places map[string]int) times {
+	since, succeeded := make(times, len(places)), make(times, len(places))
 	for _, q := range batch {
 		for i := range q.in.attempts {
 			a, last := &q.in.attempts[i], &succeeded[places[q.in.webhook.EndpointKey]]
@@ -137,9 +135,9 @@ func verdictColumns(batch []*call[recording, relay.Verdict]) []any {
 	n := len(batch)
 	var (
 		generation, last      = make([]int32, n), make([]int32, n)
-		claim                 = make([][16]byte, n)
-		status, place, reason = make([]string, n), make([]string, n), make([]string, n)
-		after                 = make([]int64, n)
+		claim                 = make(ids, n)
+		status, place, reason = make(texts, n), make(texts, n), make(texts, n)
+		after                 = make(numbers, n)
 	)
 	for i, q := range batch {
 		v := &q.in.verdict
@@ -158,7 +156,7 @@ func verdictColumns(batch []*call[recording, relay.Verdict]) []any {
 
 // buriedColumns returns the keys of a batch's events that end without a
 // delivery.
-func buriedColumns(batch []*call[recording, relay.Verdict]) (at []time.Time, seq []int64) {
+func buriedColumns(batch []*call[recording, relay.Verdict]) (at times, seq numbers) {
 	for _, q := range batch {
 		if q.in.verdict.Action.Buried() {
 			at, seq = append(at, q.key.Time), append(seq, int64(q.key.Seq)) //nolint:gosec // far below 2^63
