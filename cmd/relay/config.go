@@ -145,6 +145,7 @@ type TenantConfig struct {
 // is taken from policy, delivery and signing.
 type EndpointConfig struct {
 	URL          endpointURL             `koanf:"url"`
+	Tenant       string                  `koanf:"tenant"`
 	Secrets      []relay.Secret          `koanf:"secrets"`
 	Headers      map[string]relay.Secret `koanf:"headers"`
 	Timeout      time.Duration           `koanf:"timeout" min:"0s" max:"10m"`

@@ -25,7 +25,7 @@ func (c Config) registered() ([]relay.Endpoint, error) {
 			faults = append(faults, fmt.Errorf("endpoints.%s.%w", name, err))
 		}
 		list = append(list, relay.Endpoint{
-			Name: name, URL: string(e.URL), Secrets: e.Secrets, Header: e.header(), Timeout: e.Timeout,
+			Name: name, Tenant: e.Tenant, URL: string(e.URL), Secrets: e.Secrets, Header: e.header(), Timeout: e.Timeout,
 			Concurrency: e.Concurrency, Rate: e.Rate, Burst: e.Burst, Schedule: e.Schedule,
 			MaxAttempts: e.MaxAttempts, SuccessCodes: e.SuccessCodes,
 			ContentType: e.ContentType, HTTP2: e.HTTP2, TLS: own, Heed: e.Heed, Shape: shape,

@@ -37,7 +37,18 @@ consumer: {require_tenant: true}
 	if err := o.Validate(); err != nil || !l.consumerOptions(zerolog.Nop()).TenantRequired {
 		t.Errorf("a tenant is not required, or %v", err)
 	}
-	_, err := load(sources{file: file(t, "tenants:\n  named:\n    a: {rates: 1}\n    b: {share: 2}\n    c: 5\n")})
+	l = mustLoad(t, sources{file: file(t, "endpoints: {orders: {url: 'https://a.example/', tenant: acme}}\n")})
+	registry, err := newEndpoints(l.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ep, err := registry.Find("acme", "orders", ""); err != nil || ep.Tenant != "acme" {
+		t.Errorf("%+v, %v", ep, err)
+	}
+	if ep, err := registry.Find("", "orders", ""); err == nil {
+		t.Errorf("nobody's is %+v", ep)
+	}
+	_, err = load(sources{file: file(t, "tenants:\n  named:\n    a: {rates: 1}\n    b: {share: 2}\n    c: 5\n")})
 	for _, want := range []string{"tenants.named.a.rates", "did you mean tenants.named.a.rate?", "tenants.named.b.share", "must be at most 1", "tenants.named.c"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the faults do not say %q: %v", want, err)
