@@ -51,8 +51,16 @@ SELECT w.accepted_at, w.seq, w.generation, w.webhook_id, coalesce(w.tenant, ''),
     coalesce(w.claimed_by, ''), w.claimed_until, coalesce(e.circuit_state, ''), e.circuit_until
 FROM relay.webhooks w
 LEFT JOIN relay.endpoints e ON e.endpoint_key = w.endpoint_key
-WHERE w.webhook_id = $1
+WHERE w.webhook_id = $1 AND ($3::text IS NULL OR coalesce(w.tenant, '') = $3)
 ORDER BY w.accepted_at DESC, w.seq DESC
+LIMIT $2`
+
+const selectOwners = `
+SELECT coalesce(tenant, ''), count(*), max(accepted_at)
+FROM relay.webhooks
+WHERE webhook_id = $1
+GROUP BY 1
+ORDER BY 1
 LIMIT $2`
 
 const selectHistory = `
@@ -63,11 +71,30 @@ FROM relay.attempts a
 WHERE a.accepted_at = $1 AND a.seq = $2
 ORDER BY a.started_at, a.attempt_id`
 
-// Explain returns all events with a webhook id, newest first, at most a
-// hundred; none if there is no such event. It reads what is committed and
-// needs no running log.
-func (l *Log) Explain(ctx context.Context, webhookID string) ([]Story, error) {
-	rows, _ := l.pool.Query(ctx, selectStories, webhookID, maxStories) // CollectRows tells the error
+// Owner is a tenant with events of some webhook id.
+type Owner struct {
+	Tenant string // "" of what belongs to none
+	Events int
+	Newest time.Time // when the latest of them was accepted
+}
+
+// Owners returns the tenants that have events with a webhook id, a hundred at most.
+// Each tenant has webhook ids of its own.
+func (l *Log) Owners(ctx context.Context, webhookID string) ([]Owner, error) {
+	rows, _ := l.pool.Query(ctx, selectOwners, webhookID, maxStories) // CollectRows tells the error
+	owners, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Owner])
+	if err != nil {
+		return nil, fmt.Errorf("audit: whose is %q: %w", webhookID, err)
+	}
+	return owners, nil
+}
+
+// Explain returns the events with a webhook id, newest first, at most a hundred;
+// none if there is no such event. They are those of one tenant ("" of what belongs
+// to none), or with nil those of all. It reads what is committed and needs no
+// running log.
+func (l *Log) Explain(ctx context.Context, webhookID string, tenant *string) ([]Story, error) {
+	rows, _ := l.pool.Query(ctx, selectStories, webhookID, maxStories, tenant) // CollectRows tells the error
 	stories, err := pgx.CollectRows(rows, scanStory)
 	if err != nil {
 		return nil, fmt.Errorf("audit: explain %q: %w", webhookID, err)

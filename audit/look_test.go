@@ -31,7 +31,7 @@ func TestExplain(t *testing.T) {
 	l.Circuit(w.EndpointKey, w.URL, "shop", "open", time.Now().Add(time.Minute))
 	await(t, func() bool { return query[string](t, pool, "SELECT circuit_state FROM relay.endpoints") == "open" })
 
-	got, err := l.Explain(t.Context(), w.ID)
+	got, err := l.Explain(t.Context(), w.ID, nil)
 	if err != nil || len(got) != 2 {
 		t.Fatalf("%d stories, %v", len(got), err)
 	}
@@ -56,7 +56,7 @@ func TestExplain(t *testing.T) {
 	if got[1].FailedAt.IsZero() || got[1].CircuitUntil.IsZero() {
 		t.Errorf("times are missing: %+v", got[1])
 	}
-	if none, err := l.Explain(t.Context(), "unknown"); err != nil || len(none) != 0 {
+	if none, err := l.Explain(t.Context(), "unknown", nil); err != nil || len(none) != 0 {
 		t.Errorf("unknown id: %v, %v", none, err)
 	}
 }
@@ -170,5 +170,46 @@ func TestPool(t *testing.T) {
 	check(t, connect(t, url).Config().MaxConns, int32(8))
 	if _, err := audit.Pool(t.Context(), "postgres://u:secret@h:port/db"); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("a broken URL: %v", err)
+	}
+}
+
+// Each tenant has webhook ids of its own. However many events one has of an id, those
+// of another are found.
+func TestExplainKnowsTenants(t *testing.T) {
+	pool := connect(t, testdb.New(t))
+	l := run(t, pool, audit.Options{})
+	const id = "order-1"
+	of := func(tenant string) relay.Key {
+		w := event()
+		w.ID, w.Tenant = id, tenant
+		grant(t, l, w)
+		return w.Key
+	}
+	first := of("a")
+	for range 110 { // more than are told
+		of("b")
+	}
+	none := of("")
+	owners, err := l.Owners(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, o := range owners {
+		got = append(got, fmt.Sprintf("%q: %d, newest %t", o.Tenant, o.Events, o.Tenant != "a" || o.Newest.Equal(first.Time)))
+	}
+	check(t, strings.Join(got, "; "), `"": 1, newest true; "a": 1, newest true; "b": 110, newest true`)
+	for tenant, want := range map[string]relay.Key{"a": first, "": none} {
+		stories, err := l.Explain(t.Context(), id, &tenant)
+		if err != nil || len(stories) != 1 || stories[0].Key != want || stories[0].Tenant != tenant {
+			t.Errorf("of %q: %+v, %v", tenant, stories, err)
+		}
+	}
+	if owners, err := l.Owners(t.Context(), "unknown"); err != nil || len(owners) != 0 {
+		t.Errorf("unknown: %v, %v", owners, err)
+	}
+	other := "c"
+	if stories, err := l.Explain(t.Context(), id, &other); err != nil || len(stories) != 0 {
+		t.Errorf("of nobody: %v, %v", stories, err)
 	}
 }

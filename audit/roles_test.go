@@ -37,7 +37,7 @@ func TestAsApp(t *testing.T) {
 	if _, err := l.Overdue(t.Context(), time.Minute, relay.Webhook{}, 10); err != nil {
 		t.Error(err)
 	}
-	if stories, err := l.Explain(t.Context(), w.ID); err != nil || len(stories) != 1 {
+	if stories, err := l.Explain(t.Context(), w.ID, nil); err != nil || len(stories) != 1 {
 		t.Errorf("explain: %d stories, %v", len(stories), err)
 	}
 	if err := l.Ready(t.Context()); err != nil {

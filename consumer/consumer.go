@@ -89,10 +89,15 @@ type Sender interface {
 // that a key belongs to, if there is anything to know about it. Disable holds what
 // is meant for an endpoint until somebody enables it again; when it returns, Find
 // and ByKey of this process know. That it is disabled already is no error.
+//
+// Meant finds the endpoint that a person names by its name, its URL or its key.
+// Without a tenant it is an error if several have one of that name; what it does
+// not know is taken for a key, and has nothing else.
 type Endpoints interface {
 	Find(tenant, name, url string) (relay.Endpoint, error)
 	ByKey(endpointKey string) (relay.Endpoint, bool)
 	Disable(ctx context.Context, endpointKey, reason string) error
+	Meant(ctx context.Context, tenant *string, text string) (relay.Endpoint, error)
 }
 
 // Options are the settings of a [Consumer]. The connection and the five

@@ -21,15 +21,16 @@ const (
 // Job is something that takes longer and how far it has come: the answer of
 // [SubjectReplay], [SubjectExpire], [SubjectBury] and [SubjectJob], as JSON.
 type Job struct {
-	ID       string `json:"job"`
-	Request  string `json:"request"`
-	State    string `json:"state"` // running, done, failed, stopped
-	Replayed int    `json:"replayed"`
-	Failed   int    `json:"failed"`   // letters that relay cannot read
-	Buried   int    `json:"buried"`   // parked events on their way to the dead letters
-	Position uint64 `json:"position"` // the last sequence that was looked at
-	Last     uint64 `json:"last"`     // the last one that will be
-	Error    string `json:"error,omitempty"`
+	ID       string  `json:"job"`
+	Request  string  `json:"request"`
+	Tenant   *string `json:"tenant,omitempty"` // that the request named; "" is what belongs to none
+	State    string  `json:"state"`            // running, done, failed, stopped
+	Replayed int     `json:"replayed"`
+	Failed   int     `json:"failed"`   // letters that relay cannot read
+	Buried   int     `json:"buried"`   // parked events on their way to the dead letters
+	Position uint64  `json:"position"` // the last sequence that was looked at
+	Last     uint64  `json:"last"`     // the last one that will be
+	Error    string  `json:"error,omitempty"`
 }
 
 // String says the job in one line, for people.
@@ -80,7 +81,7 @@ func (r *service) ended(job *Job, err error) {
 		}
 	})
 	done := r.snapshot(job)
-	r.log.Info().Str("job", done.ID).Str("request", clip(done.Request)).Int("replayed", done.Replayed).
+	r.log.Info().Str("job", done.ID).Str("request", clip(done.Request)).Any("tenant", done.Tenant).Int("replayed", done.Replayed).
 		Int("buried", done.Buried).Int("failed", done.Failed).Str("error", done.Error).Msg("job " + done.State)
 }
 
@@ -103,8 +104,8 @@ func (r *service) job(req micro.Request) {
 }
 
 // start makes a job that ends at a sequence.
-func (r *service) start(request string, last uint64) *Job {
-	job := &Job{ID: nuid.Next(), Request: request, State: "running", Last: last}
+func (r *service) start(request string, tenant *string, last uint64) *Job {
+	job := &Job{ID: nuid.Next(), Request: request, Tenant: tenant, State: "running", Last: last}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.jobs[job.ID] = job

@@ -70,10 +70,7 @@ func (r *service) buryLane(req micro.Request) {
 // startBurial begins the job, for the events that are parked now.
 func (r *service) startBurial(req micro.Request, text, name string, b burial) {
 	var err error
-	if b.key, err = r.endpointKey(req, name); err == nil && name == "" {
-		err = errors.New("want an endpoint's name, URL or key")
-	}
-	if err != nil {
+	if b.key, err = r.endpointKey(req, name); err != nil {
 		refuse(req, "400", err)
 		return
 	}
@@ -86,7 +83,7 @@ func (r *service) startBurial(req micro.Request, text, name string, b burial) {
 			return
 		}
 		b.last = stream.CachedInfo().State.LastSeq // what is parked later is not meant
-		r.work(req, r.start(text, b.last), func(ctx context.Context, job *Job) error { return r.buryAll(ctx, job, b) })
+		r.work(req, r.start(text, saidTenant(req), b.last), func(ctx context.Context, job *Job) error { return r.buryAll(ctx, job, b) })
 	})
 }
 

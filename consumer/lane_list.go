@@ -3,7 +3,6 @@ package consumer
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,7 +25,8 @@ const (
 // Lane is how one endpoint's parked events stand, as the process that answers
 // sees it.
 type Lane struct {
-	Endpoint string  `json:"endpoint"`       // its key
+	Endpoint string  `json:"endpoint"` // its key
+	Tenant   string  `json:"tenant,omitempty"`
 	Name     string  `json:"name,omitempty"` // if it is registered
 	URL      string  `json:"url,omitempty"`  // of the event at the lane's head, without its query
 	Events   uint64  `json:"events"`
@@ -44,7 +44,7 @@ type Lanes struct {
 	Events uint64 `json:"events"` // in all of them
 }
 
-// list answers with all lanes, or that of one endpoint.
+// list answers with all lanes, those of one tenant, or that of one endpoint.
 func (r *service) list(req micro.Request) {
 	filter := subjectParked + ">"
 	if text := strings.TrimSpace(string(req.Data())); text != "" {
@@ -56,7 +56,7 @@ func (r *service) list(req micro.Request) {
 		filter = subjectParked + key
 	}
 	r.working.Go(func() {
-		lanes, err := r.lanesOf(r.ctx, filter)
+		lanes, err := r.lanesOf(r.ctx, filter, saidTenant(req))
 		if err != nil {
 			refuse(req, "500", err)
 			return
@@ -69,9 +69,6 @@ func (r *service) list(req micro.Request) {
 func (r *service) drain(req micro.Request) {
 	text := strings.TrimSpace(string(req.Data()))
 	key, err := r.endpointKey(req, text)
-	if err == nil && text == "" {
-		err = errors.New("want an endpoint's name, URL or key")
-	}
 	if err != nil {
 		refuse(req, "400", err)
 		return
@@ -84,7 +81,7 @@ func (r *service) drain(req micro.Request) {
 	r.Policy.Wake(key)
 	r.lanes.drain(key)
 	r.working.Go(func() {
-		lanes, err := r.lanesOf(r.ctx, subjectParked+key)
+		lanes, err := r.lanesOf(r.ctx, subjectParked+key, nil)
 		switch {
 		case err != nil:
 			refuse(req, "500", err)
@@ -96,32 +93,48 @@ func (r *service) drain(req micro.Request) {
 	})
 }
 
-// lanesOf finds the lanes whose subjects match a filter.
-func (r *service) lanesOf(ctx context.Context, filter string) (Lanes, error) {
+// lanesOf finds the lanes whose subjects match a filter, and those of a tenant
+// among them. Whose a lane is, the event at its head says: so all of them have to
+// be read.
+func (r *service) lanesOf(ctx context.Context, filter string, tenant *string) (Lanes, error) {
 	counts, err := r.subjectCounts(ctx, filter)
 	if err != nil {
 		return Lanes{}, err
 	}
-	all := Lanes{Lanes: []Lane{}, Count: len(counts)}
+	found := make([]Lane, 0, len(counts))
 	for subject, n := range counts {
-		all.Events += n
-		all.Lanes = append(all.Lanes, Lane{Endpoint: strings.TrimPrefix(subject, subjectParked), Events: n})
+		found = append(found, Lane{Endpoint: strings.TrimPrefix(subject, subjectParked), Events: n})
+	}
+	if tenant != nil {
+		r.describeAll(ctx, found)
+		found = slices.DeleteFunc(found, func(l Lane) bool { return l.Tenant != *tenant })
+	}
+	all := Lanes{Lanes: found, Count: len(found)}
+	for _, l := range found {
+		all.Events += l.Events
 	}
 	slices.SortFunc(all.Lanes, func(a, b Lane) int {
 		return cmp.Or(cmp.Compare(b.Events, a.Events), cmp.Compare(a.Endpoint, b.Endpoint))
 	})
 	all.Lanes = all.Lanes[:min(len(all.Lanes), lanesListed)]
+	if tenant == nil {
+		r.describeAll(ctx, all.Lanes)
+	}
+	return all, nil
+}
+
+// describeAll describes lanes, several at a time.
+func (r *service) describeAll(ctx context.Context, lanes []Lane) {
 	hands := make(chan struct{}, lanesRead)
 	var reading sync.WaitGroup
-	for i := range all.Lanes {
+	for i := range lanes {
 		hands <- struct{}{}
 		reading.Go(func() {
 			defer func() { <-hands }()
-			r.describe(ctx, &all.Lanes[i])
+			r.describe(ctx, &lanes[i])
 		})
 	}
 	reading.Wait()
-	return all, nil
 }
 
 // describe adds what the event at its head says about a lane. What cannot be
@@ -140,6 +153,7 @@ func (r *service) describe(ctx context.Context, lane *Lane) {
 	m := readMeta(raw.Subject, raw.Header)
 	lane.Oldest = max(0, time.Since(m.key.Time).Seconds())
 	w, err := decode(m, raw.Header, raw.Data)
+	lane.Tenant = w.Tenant
 	var ep relay.Endpoint
 	if err == nil {
 		ep, err = r.Endpoints.Find(w.Tenant, w.EndpointName, w.URL)

@@ -20,6 +20,8 @@ func (panicking) ByKey(string) (relay.Endpoint, bool) { panic("boom") }
 
 func (panicking) Disable(context.Context, string, string) error { panic("boom") }
 
+func (panicking) Meant(context.Context, *string, string) (relay.Endpoint, error) { panic("boom") }
+
 // stored is a message with a body, and nothing that a server would answer.
 type stored struct {
 	jetstream.Msg

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 )
 
@@ -13,11 +14,17 @@ import (
 const keepExpiry = "keep-expiry"
 
 // span is what a request asks for: letters from one sequence to another,
-// perhaps of one endpoint.
+// perhaps of one endpoint, or of one tenant.
 type span struct {
 	from, to   uint64
 	filter     string
+	tenant     *string // nil: whosever they are
 	keepExpiry bool
+}
+
+// means reports whether a letter is to be replayed.
+func (s span) means(raw *jetstream.RawStreamMsg) bool {
+	return s.tenant == nil || whose(readMeta(raw.Subject, raw.Header), raw.Header, raw.Data) == *s.tenant
 }
 
 // replay answers a request: at once with the job's id and progress, or with
@@ -29,13 +36,13 @@ func (r *service) replay(req micro.Request) {
 		refuse(req, "400", err)
 		return
 	}
-	r.work(req, r.start(text, s.to), func(ctx context.Context, job *Job) error { return r.each(ctx, job, s) })
+	r.work(req, r.start(text, s.tenant, s.to), func(ctx context.Context, job *Job) error { return r.each(ctx, job, s) })
 }
 
 // parse reads "17", "1-100", "all", an endpoint's name, URL or key.
 func (r *service) parse(ctx context.Context, req micro.Request, text string) (span, error) {
 	words := strings.Fields(text)
-	s := span{from: 1, filter: subjectDead + ">"}
+	s := span{from: 1, filter: subjectDead + ">", tenant: saidTenant(req)}
 	if len(words) == 2 && words[1] == keepExpiry {
 		s.keepExpiry = true
 		words = words[:1]

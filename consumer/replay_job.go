@@ -18,22 +18,26 @@ import (
 func (r *service) each(ctx context.Context, job *Job, s span) error {
 	pace := rate.NewLimiter(rate.Limit(r.ReplayRate), max(1, r.ReplayRate/10))
 	return r.workThrough(ctx, job, s.from, s.to, func(seq uint64) (uint64, error) {
-		if err := pace.Wait(ctx); err != nil {
-			return seq, err
-		}
-		return r.next(ctx, job, seq, s)
+		return r.next(ctx, job, seq, s, pace)
 	})
 }
 
 // next replays the first letter from seq on, and returns where to go on: beyond
 // the span if there is none.
-func (r *service) next(ctx context.Context, job *Job, seq uint64, s span) (uint64, error) {
+func (r *service) next(ctx context.Context, job *Job, seq uint64, s span, pace *rate.Limiter) (uint64, error) {
 	raw, err := r.dead.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(s.filter))
 	if errors.Is(err, jetstream.ErrMsgNotFound) || (err == nil && raw.Sequence > s.to) {
 		return s.to + 1, nil
 	}
 	if err != nil {
 		return seq, fmt.Errorf("read letter %d: %w", seq, err)
+	}
+	if !s.means(raw) {
+		r.update(job, func(j *Job) { j.Position = raw.Sequence })
+		return raw.Sequence + 1, nil
+	}
+	if err := pace.Wait(ctx); err != nil {
+		return seq, err
 	}
 	ok, err := r.one(ctx, raw, s.keepExpiry)
 	if err != nil {

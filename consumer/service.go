@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 )
 
@@ -48,7 +49,7 @@ func (c *Consumer) serve(ctx context.Context) (*service, error) {
 		return nil, fmt.Errorf("consumer: offer the service: %w", err)
 	}
 	err = errors.Join(
-		r.offer("replay", SubjectReplay, "a sequence, from-to, an endpoint's name, URL or key, or all; then "+keepExpiry+" to respect expires_at", r.replay),
+		r.offer("replay", SubjectReplay, "a sequence, from-to, an endpoint's name, URL or key, or all; then "+keepExpiry+" to respect expires_at; of one tenant with the header "+HeaderTenant, r.replay),
 		r.offer("lanes", SubjectLanes, "nothing, or an endpoint's name, URL or key", r.list),
 		r.offer("expire", SubjectExpire, "an endpoint's name, URL or key; then perhaps an age, such as 24h", r.expire),
 		r.offer("bury", SubjectBury, "an endpoint's name, URL or key; then perhaps a reason", r.buryLane),
@@ -82,21 +83,40 @@ func refuse(req micro.Request, code string, err error) {
 	_ = req.Error(code, err.Error(), []byte(err.Error())) // also for those who see the body alone
 }
 
-// HeaderTenant of a request says whose endpoint the request names.
+// HeaderTenant of a request says whose endpoint the request names, or whose events
+// are meant. An empty one says that they belong to no tenant; without one nobody has
+// said, and what several tenants have is refused, with all of them listed.
 const HeaderTenant = "Relay-Tenant"
+
+// saidTenant is the tenant that a request names; nil if it names none.
+func saidTenant(req micro.Request) *string {
+	values, said := req.Headers()[HeaderTenant]
+	if !said || len(values) == 0 {
+		return nil
+	}
+	return &values[0]
+}
 
 // endpointKey finds the endpoint that a person means.
 func (r *service) endpointKey(req micro.Request, text string) (string, error) {
-	tenant := req.Headers().Get(HeaderTenant)
-	if strings.Contains(text, "://") {
-		ep, err := r.Endpoints.Find(tenant, "", text)
-		return ep.Key, err
+	if text == "" {
+		return "", errors.New("want an endpoint's name, URL or key")
 	}
-	if ep, err := r.Endpoints.Find(tenant, text, ""); err == nil {
-		return ep.Key, nil
+	ctx, cancel := context.WithTimeout(r.ctx, settleTimeout)
+	defer cancel()
+	ep, err := r.Endpoints.Meant(ctx, saidTenant(req), text)
+	if err != nil {
+		return "", errors.New(strings.TrimPrefix(err.Error(), "endpoint: "))
 	}
-	if strings.ContainsAny(text, ".*> \t") {
+	if strings.ContainsAny(ep.Key, ".*> \t") {
 		return "", fmt.Errorf("no endpoint is named %q", clip(text))
 	}
-	return text, nil // a key, as it stands in the subjects
+	return ep.Key, nil // at least it stands in the subjects as one would
+}
+
+// whose is the tenant of a stored message, as the record has it: what its subject
+// or what can be read of it says.
+func whose(m meta, header nats.Header, body []byte) string {
+	w, _ := decode(m, header, body) // of a message with faults it is known all the same
+	return w.Tenant
 }

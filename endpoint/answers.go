@@ -29,7 +29,8 @@ const (
 
 // target is which endpoint a request is about.
 type target struct {
-	endpoint, tenant, reason string
+	endpoint, reason string
+	tenant           *string // nil: nobody has said whose it is
 }
 
 // fields are those that every request about one endpoint may have.
@@ -56,23 +57,17 @@ func (s *Service) one(ctx context.Context, r request, further map[string]any) (C
 	return c, err
 }
 
-// resolve finds the endpoint that a person means.
-func (s *Store) resolve(ctx context.Context, tenant, text string) (Change, error) {
-	of := func(ep relay.Endpoint, err error) (Change, error) {
-		return Change{Key: ep.Key, Tenant: ep.Tenant, Name: ep.Name, URL: withoutQuery(ep.URL)}, err
-	}
+// resolve finds the endpoint that a person means, and what is known of it.
+func (s *Store) resolve(ctx context.Context, tenant *string, text string) (Change, error) {
 	if text == "" {
 		return Change{}, errors.New("the request names no endpoint: want its name, its URL or its key")
 	}
-	if strings.Contains(text, "://") {
-		c, err := of(s.o.Registry.Find(tenant, "", text))
-		if err != nil {
-			err = fmt.Errorf("url: %s", strings.TrimPrefix(err.Error(), "endpoint: URL: "))
-		}
-		return c, err
+	ep, err := s.Meant(ctx, tenant, text)
+	if fault, ok := strings.CutPrefix(fmt.Sprint(err), "endpoint: URL: "); ok {
+		err = fmt.Errorf("url: %s", fault)
 	}
-	if c, err := of(s.o.Registry.Find(tenant, text, "")); err == nil {
-		return c, nil
+	if err != nil || ep.URL != "" {
+		return Change{Key: ep.Key, Tenant: ep.Tenant, Name: ep.Name, URL: withoutQuery(ep.URL)}, err
 	}
 	c, err := s.who(ctx, text)
 	if errors.Is(err, ErrUnknown) {

@@ -141,7 +141,7 @@ func code(err error) string {
 		return "500"
 	case errors.Is(err, ErrUnknown):
 		return "404"
-	case errors.Is(err, ErrChanged), errors.Is(err, ErrInFile):
+	case errors.Is(err, ErrChanged), errors.Is(err, ErrInFile), errors.Is(err, ErrAmbiguous):
 		return "409"
 	}
 	return "400"

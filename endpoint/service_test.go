@@ -165,6 +165,20 @@ func TestTheServiceRefuses(t *testing.T) {
 			t.Errorf("%s shows a secret: %s", c.verb, text)
 		}
 	}
+	for _, tenant := range []string{"a", "b"} {
+		must(t, r.Conn, "put", `{"name": "bills", "url": "https://bills.example/", "tenant": "`+tenant+`"}`)
+	}
+	for _, verb := range []string{"get", "pause", "delete", "try"} {
+		code, text := answerOf(t, r.Conn, verb, `{"endpoint": "bills"}`)
+		if code != "409" || !strings.Contains(text, `of several tenants`) || !strings.Contains(text, `tenant \"a\" (key `) {
+			t.Errorf("%s of two tenants' endpoint: %s %s", verb, code, text)
+		}
+	}
+	must(t, r.Conn, "pause", `{"endpoint": "bills", "tenant": "b"}`, `"tenant":"b"`)
+	must(t, r.Conn, "get", `{"endpoint": "bills", "tenant": "a"}`, `"tenant":"a"`)
+	for _, tenant := range []string{"a", "b"} {
+		must(t, r.Conn, "delete", `{"endpoint": "bills", "tenant": "`+tenant+`"}`, `"tenant":"`+tenant+`"`)
+	}
 	must(t, r.Conn, "get", "file", `"rate":3`, `"source":"file"`)
 	must(t, r.Conn, "pause", "file", `"held":"paused: no reason was given"`)
 	must(t, r.Conn, "pause", "https://alone.example/x?token=canary", `"held":"paused: no reason was given"`)

@@ -28,14 +28,14 @@ type endpointCommand struct {
 
 // which names one endpoint.
 type which struct {
-	Endpoint string `arg:"" help:"The endpoint's name, URL or key."`
-	Tenant   string `help:"Whose it is."`
+	Endpoint string  `arg:"" help:"The endpoint's name, URL or key."`
+	Tenant   *string `help:"Whose it is; an empty text means no tenant's."`
 }
 
 func (w which) request() map[string]any {
 	r := map[string]any{"endpoint": w.Endpoint}
-	if w.Tenant != "" {
-		r["tenant"] = w.Tenant
+	if w.Tenant != nil {
+		r["tenant"] = *w.Tenant
 	}
 	return r
 }
@@ -209,13 +209,13 @@ func (c *endpointRotateCommand) Run(ctx context.Context, p *program) error {
 
 // endpointTryCommand is relay endpoint try.
 type endpointTryCommand struct {
-	Endpoint  string `arg:"" optional:"" help:"The endpoint's name, URL or key. Without one, the template in the file --template is tried here, without a running relay."`
-	Tenant    string `help:"Whose it is."`
-	From      string `name:"payload" help:"Without an endpoint: a file with the payload, or - for standard input."`
-	Payload   string `arg:"" optional:"" default:"{}" help:"The webhook's payload, JSON: text, @file, or - for standard input."`
-	Template  string `help:"Instead of the endpoint's template, JSON: text or @file."`
-	EventType string `help:"What happened, such as order.paid."`
-	ID        string `name:"id" help:"The webhook-id."`
+	Endpoint  string  `arg:"" optional:"" help:"The endpoint's name, URL or key. Without one, the template in the file --template is tried here, without a running relay."`
+	Tenant    *string `help:"Whose it is; an empty text means no tenant's."`
+	From      string  `name:"payload" help:"Without an endpoint: a file with the payload, or - for standard input."`
+	Payload   string  `arg:"" optional:"" default:"{}" help:"The webhook's payload, JSON: text, @file, or - for standard input."`
+	Template  string  `help:"Instead of the endpoint's template, JSON: text or @file."`
+	EventType string  `help:"What happened, such as order.paid."`
+	ID        string  `name:"id" help:"The webhook-id."`
 }
 
 // Run asks a running relay for the request, and shows it.

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/relaywebhooks/relay"
@@ -19,12 +21,14 @@ import (
 
 // explainCommand is relay explain.
 type explainCommand struct {
-	ID   string `arg:"" name:"webhook-id" help:"The webhook-id header that the receiver sees."`
-	JSON bool   `name:"json" help:"Show it as JSON."`
+	ID     string  `arg:"" name:"webhook-id" help:"The webhook-id header that the receiver sees."`
+	Tenant *string `help:"Whose event it is; an empty text means no tenant's."`
+	JSON   bool    `name:"json" help:"Show it as JSON."`
 }
 
-// Run tells the story of every event with the webhook id, the oldest first: the
-// id is the producer's, and may have been used twice.
+// Run tells the story of every event of a tenant with the webhook id, the oldest
+// first: the id is the producer's, and may have been used twice. Whose is asked for
+// where several tenants have one: what is shown of one is not another's to see.
 func (c *explainCommand) Run(ctx context.Context, p *program) error {
 	l, err := p.load()
 	if err != nil {
@@ -39,12 +43,18 @@ func (c *explainCommand) Run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer pool.Close()
-	stories, err := audit.New(pool, audit.Options{}).Explain(ctx, c.ID)
+	record := audit.New(pool, audit.Options{})
+	if c.Tenant == nil {
+		if err := c.ambiguous(ctx, record); err != nil {
+			return err
+		}
+	}
+	stories, err := record.Explain(ctx, c.ID, c.Tenant)
 	if err != nil {
 		return err
 	}
 	if len(stories) == 0 {
-		return fmt.Errorf("the audit log knows no webhook %q: not published under this id, not yet taken off the queue (nats stream view WEBHOOKS), or older than postgres.retention", c.ID)
+		return fmt.Errorf("the audit log knows no webhook %q%s: not published under this id, not yet taken off the queue (nats stream view WEBHOOKS), or older than postgres.retention", c.ID, c.ofTenant())
 	}
 	slices.Reverse(stories) // the newest where the eye ends
 	events := make([]explained, len(stories))
@@ -63,6 +73,43 @@ func (c *explainCommand) Run(ctx context.Context, p *program) error {
 		e.tell(p.stdout, time.Now())
 	}
 	return nil
+}
+
+// ambiguous is an error that lists the tenants which have events of the webhook id,
+// if there are several.
+func (c *explainCommand) ambiguous(ctx context.Context, record *audit.Log) error {
+	owners, err := record.Owners(ctx, c.ID)
+	if err != nil || len(owners) < 2 {
+		return err
+	}
+	var list strings.Builder
+	fmt.Fprintf(&list, "%q is a webhook id of several tenants; say whose:", c.ID)
+	for _, o := range owners {
+		fmt.Fprintf(&list, "\n  --tenant=%-20s  %s, the newest of %s", shellWord(o.Tenant), plural(o.Events, "event"), o.Newest.UTC().Format(stamp))
+	}
+	return usageError{errors.New(list.String())}
+}
+
+// ofTenant says whose, in an error.
+func (c *explainCommand) ofTenant() string {
+	switch {
+	case c.Tenant == nil:
+		return ""
+	case *c.Tenant == "":
+		return " that belongs to no tenant"
+	}
+	return fmt.Sprintf(" of tenant %q", *c.Tenant)
+}
+
+// shellWord is a text as the shell takes it, in quotes if it needs them.
+func shellWord(text string) string {
+	plain := func(r rune) bool {
+		return r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-_.:@/", r))
+	}
+	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // withDevDatabase names the Postgres of a relay dev that runs here, if the
@@ -85,6 +132,7 @@ func (l loaded) withDevDatabase() loaded {
 // JSON that relay explain --json shows.
 type explained struct {
 	WebhookID    string      `json:"webhook_id"`
+	Tenant       string      `json:"tenant,omitempty"`
 	EventKey     string      `json:"event_key"`
 	Status       string      `json:"status"`
 	Place        string      `json:"place"`
@@ -128,9 +176,9 @@ type attempted struct {
 func (l loaded) explain(s audit.Story) explained {
 	url, _, _ := strings.Cut(s.URL, "?") // where tokens hide
 	e := explained{
-		WebhookID: s.ID, EventKey: s.Key.String(), Status: s.Status, Place: string(s.Place), Reason: s.Reason,
+		WebhookID: s.ID, Tenant: s.Tenant, EventKey: s.Key.String(), Status: s.Status, Place: string(s.Place), Reason: s.Reason,
 		Method: s.Method, URL: url, Endpoint: s.EndpointName, EndpointKey: s.EndpointKey, Generation: s.Generation,
-		MaxAttempts: cmp.Or(s.MaxAttempts, l.maxAttempts(s.EndpointName)),
+		MaxAttempts: cmp.Or(s.MaxAttempts, l.maxAttempts(s.Tenant, s.EndpointName)),
 		AcceptedAt:  s.Key.Time, Seq: s.Key.Seq, ScheduledAt: s.ScheduledAt, ExpiresAt: s.ExpiresAt, NextDue: s.NextDue,
 		EndedAt: s.DeliveredAt, ClaimedBy: s.ClaimedBy, ClaimedUntil: s.ClaimedUntil,
 		Circuit: cmp.Or(s.Circuit, string(policy.Closed)), CircuitUntil: s.CircuitUntil, History: []attempted{},
@@ -152,8 +200,11 @@ func (l loaded) explain(s audit.Story) explained {
 }
 
 // maxAttempts is how many attempts an event has whose message does not say.
-func (l loaded) maxAttempts(endpoint string) int {
+func (l loaded) maxAttempts(tenant, endpoint string) int {
 	e := l.Endpoints[endpoint]
+	if e.Tenant != tenant {
+		e = EndpointConfig{} // another tenant's, of the same name
+	}
 	if n := len(e.Schedule); n > 0 && e.MaxAttempts == 0 {
 		return n + 1
 	}

@@ -21,6 +21,9 @@ func (e explained) tell(w io.Writer, now time.Time) {
 	}
 	line(e.AcceptedAt, "accepted as message %d of the queue (event %s)", e.Seq, e.EventKey)
 	more(w, "%s %s", e.Method, e.target())
+	if e.Tenant != "" {
+		more(w, "of tenant %s", show(e.Tenant))
+	}
 	if !e.ScheduledAt.IsZero() {
 		more(w, "not before %s", e.ScheduledAt.UTC().Format(stamp))
 	}

@@ -24,9 +24,9 @@ type laneCommand struct {
 
 // laneListCommand is relay lane list.
 type laneListCommand struct {
-	Endpoint string `arg:"" optional:"" help:"The name, URL or key of one endpoint. Defaults to all."`
-	Tenant   string `help:"Whose endpoint that is."`
-	JSON     bool   `name:"json" help:"Show it as JSON."`
+	Endpoint string  `arg:"" optional:"" help:"The name, URL or key of one endpoint. Defaults to all."`
+	Tenant   *string `help:"Whose endpoint that is, or whose are shown; an empty text means no tenant's."`
+	JSON     bool    `name:"json" help:"Show it as JSON."`
 }
 
 // Run asks a running relay for its lanes.
@@ -46,7 +46,7 @@ func (c *laneListCommand) Run(ctx context.Context, p *program) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ENDPOINT\tEVENTS\tOLDEST\tSTATE\tRESTS FOR\tIS")
+	fmt.Fprintln(w, "ENDPOINT\tTENANT\tEVENTS\tOLDEST\tSTATE\tRESTS FOR\tIS")
 	for _, l := range lanes.Lanes {
 		name := l.Name
 		if name == "" {
@@ -55,7 +55,7 @@ func (c *laneListCommand) Run(ctx context.Context, p *program) error {
 		if l.Held != "" {
 			name += ", " + l.Held
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", l.Endpoint, l.Events, seconds(l.Oldest), l.State, seconds(l.Rest), name)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\t%s\n", l.Endpoint, l.Tenant, l.Events, seconds(l.Oldest), l.State, seconds(l.Rest), name)
 	}
 	if n := lanes.Count - len(lanes.Lanes); n > 0 {
 		fmt.Fprintf(w, "and %d more; %d events in all\n", n, lanes.Events)
@@ -70,9 +70,9 @@ func seconds(s float64) string {
 
 // laneDrainCommand is relay lane drain.
 type laneDrainCommand struct {
-	Endpoint string `arg:"" help:"The endpoint's name, URL or key."`
-	Tenant   string `help:"Whose endpoint that is."`
-	JSON     bool   `name:"json" help:"Show it as JSON."`
+	Endpoint string  `arg:"" help:"The endpoint's name, URL or key."`
+	Tenant   *string `help:"Whose endpoint that is; an empty text means no tenant's."`
+	JSON     bool    `name:"json" help:"Show it as JSON."`
 }
 
 // Run has every running relay call the endpoint again.
@@ -91,7 +91,11 @@ func (c *laneDrainCommand) Run(ctx context.Context, p *program) error {
 		fmt.Fprintf(p.stdout, "nothing is parked for %s\n", c.Endpoint)
 		return nil
 	}
-	fmt.Fprintf(p.stdout, "draining %d events; relay lane list %s shows how many are left\n", lane.Events, c.Endpoint)
+	of := ""
+	if c.Tenant != nil {
+		of = " --tenant=" + shellWord(*c.Tenant)
+	}
+	fmt.Fprintf(p.stdout, "draining %d events; relay lane list %s%s shows how many are left\n", lane.Events, c.Endpoint, of)
 	return nil
 }
 
@@ -125,9 +129,9 @@ func (c *laneBuryCommand) Run(ctx context.Context, p *program) error {
 
 // laneJob is a command that has relay do what takes longer.
 type laneJob struct {
-	Tenant string `help:"Whose endpoint that is."`
-	Detach bool   `short:"d" help:"Do not wait for the end."`
-	JSON   bool   `name:"json" help:"Show it as JSON."`
+	Tenant *string `help:"Whose endpoint that is; an empty text means no tenant's."`
+	Detach bool    `short:"d" help:"Do not wait for the end."`
+	JSON   bool    `name:"json" help:"Show it as JSON."`
 }
 
 // follow starts a job and shows how far it is, until it ends. The job is

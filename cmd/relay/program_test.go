@@ -134,10 +134,16 @@ func TestAttemptsOfAnEndpoint(t *testing.T) {
 	waits := []time.Duration{time.Second, time.Minute}
 	l := loaded{Config: Config{Policy: PolicyConfig{MaxAttempts: 5}, Endpoints: map[string]EndpointConfig{
 		"waits": {Schedule: waits}, "both": {Schedule: waits, MaxAttempts: 7}, "neither": {},
+		"owned": {Tenant: "a", MaxAttempts: 9},
 	}}}
 	for name, want := range map[string]int{"waits": 3, "both": 7, "neither": 5, "": 5} {
-		if got := l.maxAttempts(name); got != want {
+		if got := l.maxAttempts("", name); got != want {
 			t.Errorf("%q: %d attempts, want %d", name, got, want)
+		}
+	}
+	for tenant, want := range map[string]int{"a": 9, "b": 5, "": 5} {
+		if got := l.maxAttempts(tenant, "owned"); got != want {
+			t.Errorf("of %q: %d attempts, want %d", tenant, got, want)
 		}
 	}
 }

@@ -16,10 +16,10 @@ import (
 
 // replayCommand is relay replay.
 type replayCommand struct {
-	What       string `arg:"" help:"Which dead letters: a sequence of WEBHOOKS_DEAD, from-to, the name, URL or key of an endpoint, or all."`
-	KeepExpiry bool   `help:"Respect the letters' expires_at, instead of starting it anew."`
-	Tenant     string `help:"Whose endpoint that is."`
-	Detach     bool   `short:"d" help:"Do not wait for the end."`
+	What       string  `arg:"" help:"Which dead letters: a sequence of WEBHOOKS_DEAD, from-to, the name, URL or key of an endpoint, or all."`
+	KeepExpiry bool    `help:"Respect the letters' expires_at, instead of starting it anew."`
+	Tenant     *string `help:"Only this tenant's; an empty text means those of none."`
+	Detach     bool    `short:"d" help:"Do not wait for the end."`
 }
 
 // Run asks a running relay for the replay and shows how it comes along. The
@@ -82,18 +82,18 @@ func (c *replayCommand) result(p *program, job consumer.Job) error {
 
 // ask sends a request to relay's service and reads its answer.
 func ask[T any](ctx context.Context, conn *nats.Conn, subject, text string) (T, error) {
-	return askFor[T](ctx, conn, "", subject, text)
+	return askFor[T](ctx, conn, nil, subject, text)
 }
 
-// askFor is ask about an endpoint of a tenant; "" if it is nobody's.
-func askFor[T any](ctx context.Context, conn *nats.Conn, tenant, subject, text string) (T, error) {
+// askFor is ask about what belongs to a tenant; "" if it belongs to none.
+func askFor[T any](ctx context.Context, conn *nats.Conn, tenant *string, subject, text string) (T, error) {
 	var found T
 	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errors.New("no answer within 10s"))
 	defer cancel()
 	request := nats.NewMsg(subject)
 	request.Data = []byte(text)
-	if tenant != "" {
-		request.Header.Set(consumer.HeaderTenant, tenant)
+	if tenant != nil {
+		request.Header.Set(consumer.HeaderTenant, *tenant)
 	}
 	answer, err := conn.RequestMsgWithContext(ctx, request)
 	switch {

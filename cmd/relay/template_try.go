@@ -66,5 +66,9 @@ func (c *endpointTryCommand) local(p *program) error {
 			return usageError{err}
 		}
 	}
-	return p.tryTemplate(strings.TrimPrefix(c.Template, "@"), relay.Webhook{ID: c.ID, EventType: c.EventType, Tenant: c.Tenant, Body: payload})
+	w := relay.Webhook{ID: c.ID, EventType: c.EventType, Body: payload}
+	if c.Tenant != nil {
+		w.Tenant = *c.Tenant
+	}
+	return p.tryTemplate(strings.TrimPrefix(c.Template, "@"), w)
 }

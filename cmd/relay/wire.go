@@ -180,6 +180,11 @@ func (e *endpoints) Disable(ctx context.Context, endpointKey, reason string) err
 	return e.store.Disable(ctx, endpointKey, reason)
 }
 
+// Meant finds the endpoint that a person means.
+func (e *endpoints) Meant(ctx context.Context, tenant *string, text string) (relay.Endpoint, error) {
+	return e.store.Meant(ctx, tenant, text)
+}
+
 // disableAfter is policy.disable_after.
 func (e *endpoints) disableAfter() time.Duration { return e.policy.Load().DisableAfter }
 
