@@ -49,7 +49,7 @@ func TestAsApp(t *testing.T) {
 		}
 	}
 	requireExactCounts(t, pool)
-	for _, view := range []string{"webhook_status", "endpoint_health", "dead_letters"} {
+	for _, view := range []string{"webhook_status", "endpoint_health", "dead_letters", "attempt_history"} {
 		query[int](t, pool, "SELECT count(*) FROM relay."+view)
 	}
 }
@@ -144,7 +144,7 @@ func TestRights(t *testing.T) {
 				t.Errorf("%s may %s: %v", role, sql, err)
 			}
 		}
-		for _, table := range []string{"webhooks", "attempts", "endpoints", "webhook_status", "endpoint_health", "dead_letters"} {
+		for _, table := range []string{"webhooks", "attempts", "endpoints", "webhook_status", "endpoint_health", "dead_letters", "attempt_history"} {
 			query[int](t, as, "SELECT count(*) FROM relay."+table)
 		}
 		query[int](t, as, `SELECT count(endpoint_key || tenant || name || url || pause_reason || disabled_reason || updated_by) + count(paused_at) +

@@ -37,7 +37,7 @@ func roleOf(t *testing.T, owner *pgxpool.Pool, tenant string) string {
 // rows of each a tenant of deliverFor has.
 var tenantTables = map[string]int{
 	"webhooks": 2, "attempts": 2, "endpoints": 1, "idempotency": 1, "endpoint_settings": 1,
-	"webhook_status": 2, "endpoint_health": 1, "dead_letters": 1,
+	"webhook_status": 2, "endpoint_health": 1, "dead_letters": 1, "attempt_history": 2,
 }
 
 // deliverFor records a delivery and a failure of a tenant.
@@ -56,6 +56,37 @@ func deliverFor(t *testing.T, owner *pgxpool.Pool, l *audit.Log, tenant string) 
 		}
 	}
 	exec(t, owner, "INSERT INTO relay.endpoint_settings (endpoint_key, tenant, name) VALUES ($1, $2, 'orders')", key, tenant)
+}
+
+// TestEveryViewFiltersByTenant: a plain WHERE finds a tenant's rows in every view,
+// and in every table but attempts, whose view is attempt_history.
+func TestEveryViewFiltersByTenant(t *testing.T) {
+	url := testdb.New(t)
+	owner := connect(t, url)
+	l := run(t, owner, audit.Options{})
+	for _, tenant := range []string{"a", "b", ""} {
+		deliverFor(t, owner, l, tenant)
+	}
+	reader := connect(t, url+"&role=relay_reader")
+	for table, n := range tenantTables {
+		if table == "attempts" {
+			continue
+		}
+		for tenant, want := range map[string]int{"a": n, "b": n, "": n, "c": 0} {
+			if got := query[int](t, reader, "SELECT count(tenant IS NULL) FROM relay."+table+" WHERE coalesce(tenant, '') = $1", tenant); got != want {
+				t.Errorf("%s has %d rows of %q, want %d", table, got, tenant, want)
+			}
+		}
+	}
+	check(t, query[string](t, reader, `SELECT string_agg(format('%s %s %s %s', webhook_id, number, status, response), E'\n')
+		FROM relay.attempt_history WHERE tenant = 'a' AND event_key = (SELECT event_key FROM relay.dead_letters WHERE tenant = 'a')`),
+		query[string](t, reader, "SELECT webhook_id FROM relay.dead_letters WHERE tenant = 'a'")+" 1 200 ok")
+	for view := range strings.FieldsSeq(query[string](t, owner, `SELECT string_agg(relname, ' ') FROM pg_class
+		WHERE relnamespace = 'relay'::regnamespace AND relkind = 'v'`)) {
+		if _, known := tenantTables[view]; !known {
+			t.Errorf("relay.%s is a view that no test knows to be a tenant's", view)
+		}
+	}
 }
 
 // TestRowSecurity: a tenant's role sees the rows of its tenant and no others, in

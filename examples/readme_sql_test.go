@@ -64,7 +64,7 @@ func aDayOfRelay(t *testing.T, r *relaytest.Relay) {
 
 	strict := relaytest.NewReceiver(t)
 	strict.Always(relaytest.Status(http.StatusNotFound))
-	r.RequireDead(r.Publish(map[string]any{"url": strict.URL, "id": "order-18-paid", "metadata": customer}))
+	r.RequireDead(r.Publish(map[string]any{"url": strict.URL, "id": "order-18-paid", "metadata": customer, "tenant": "acme"}))
 
 	for _, id := range []string{"order-19-paid", "order-19-paid-again"} {
 		r.Publish(map[string]any{"url": r.Receiver.URL, "id": id, "idempotency_key": "order-19"})

@@ -15,7 +15,10 @@ import (
 	"github.com/relaywebhooks/relay/relaytest/testdb"
 )
 
-var all = []string{"00001_tables.sql", "00002_partitions.sql", "00003_views.sql", "00004_roles.sql", "00005_stream.sql", "00006_endpoint_settings.sql", "00007_failing_since.sql", "00008_tenants.sql"}
+var all = []string{
+	"00001_tables.sql", "00002_partitions.sql", "00003_views.sql", "00004_roles.sql", "00005_stream.sql", "00006_endpoint_settings.sql", "00007_failing_since.sql", "00008_tenants.sql",
+	"00009_attempt_history.sql",
+}
 
 // exec runs statements one by one, each in a transaction of its own.
 func exec(t *testing.T, databaseURL string, statements ...string) {
@@ -66,7 +69,7 @@ func server(t *testing.T) *embedded.Postgres {
 
 func TestUp(t *testing.T) {
 	p := server(t)
-	requireState(t, p.URL(), migrations.State{Latest: 8, Pending: all})
+	requireState(t, p.URL(), migrations.State{Latest: 9, Pending: all})
 	for _, want := range [][]string{all, nil} { // the second time there is nothing to do
 		applied, err := migrations.Up(t.Context(), p.URL())
 		if err != nil {
@@ -75,11 +78,11 @@ func TestUp(t *testing.T) {
 		if diff := cmp.Diff(want, applied); diff != "" {
 			t.Errorf("applied (-want +got):\n%s", diff)
 		}
-		requireState(t, p.URL(), migrations.State{Current: 8, Latest: 8})
+		requireState(t, p.URL(), migrations.State{Current: 9, Latest: 9})
 	}
-	requireState(t, with(t, p.URL(), "role", "relay_reader"), migrations.State{Current: 8, Latest: 8})
+	requireState(t, with(t, p.URL(), "role", "relay_reader"), migrations.State{Current: 9, Latest: 9})
 	exec(t, p.URL(), "INSERT INTO relay.migrations (version_id, is_applied) VALUES (99, true)")
-	requireState(t, p.URL(), migrations.State{Current: 99, Latest: 8})
+	requireState(t, p.URL(), migrations.State{Current: 99, Latest: 9})
 }
 
 func TestUpFromManyProcesses(t *testing.T) {
@@ -113,7 +116,7 @@ func TestUpAsAPlainOwner(t *testing.T) {
 	if _, err := migrations.Up(t.Context(), mine); err != nil {
 		t.Fatal(err)
 	}
-	requireState(t, mine, migrations.State{Current: 8, Latest: 8})
+	requireState(t, mine, migrations.State{Current: 9, Latest: 9})
 	exec(t, mine,
 		"DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_roles WHERE rolname LIKE 'relay\\_%'); END $$",
 		"DO $$ BEGIN ASSERT relay.ensure_partitions(current_date, current_date + 1) = 4; END $$",
@@ -134,6 +137,23 @@ func TestUpAsAPlainOwner(t *testing.T) {
 		ASSERT has_table_privilege('relay_app', 'relay.attempts', 'INSERT');
 		ASSERT NOT has_table_privilege('relay_app', 'relay.attempts', 'UPDATE');
 		ASSERT (SELECT tableowner = 'tenant' FROM pg_tables WHERE schemaname = 'relay' AND tablename = 'webhooks');
+	END $$`)
+}
+
+// TestUpKeepsRowSecurity: where row-level security is on, what a migration brings has
+// it too, at once. A view without it would show a tenant's role that may read it the
+// rows of all.
+func TestUpKeepsRowSecurity(t *testing.T) {
+	u := testdb.New(t)
+	exec(t, u, "SELECT relay.enable_row_security()",
+		"DROP VIEW relay.attempt_history", "DELETE FROM relay.migrations WHERE version_id >= 9") // as it was before
+	if _, err := migrations.Up(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, u, `DO $$ BEGIN
+		ASSERT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'relay'::regnamespace AND relkind = 'v'
+			AND NOT coalesce(reloptions, '{}') @> '{security_invoker=true}');
+		ASSERT has_table_privilege('relay_tenant', 'relay.attempt_history', 'SELECT');
 	END $$`)
 }
 
