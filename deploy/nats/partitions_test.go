@@ -32,14 +32,21 @@ type partitions struct {
 	worlds   []*world
 	status   atomic.Int32 // what the receiver answers
 	words    int          // that subjects end in
+
+	edit func(text string) string // what a test makes of partitions.conf
 }
 
 // newPartitions starts the server, with n partitions of which the first get what
 // is published, and connects the producer.
 func newPartitions(t testing.TB, n, used int) *partitions {
 	t.Helper()
+	return editedPartitions(t, n, used, func(text string) string { return text })
+}
+
+func editedPartitions(t testing.TB, n, used int, edit func(string) string) *partitions {
+	t.Helper()
 	setPasswords(t)
-	p := &partitions{t: t, dir: t.TempDir(), words: 20}
+	p := &partitions{t: t, dir: t.TempDir(), words: 20, edit: edit}
 	p.options = p.configure(n, used)
 	p.options.Port, p.options.StoreDir = server.RANDOM_PORT, t.TempDir()
 	p.server = start(t, p.options.Clone())
@@ -51,13 +58,19 @@ func newPartitions(t testing.TB, n, used int) *partitions {
 func startPartitions(t *testing.T) *partitions {
 	t.Helper()
 	p := newPartitions(t, 2, 2)
+	p.startRelays(t)
+	return p
+}
+
+// startRelays starts a relay on each of two partitions.
+func (p *partitions) startRelays(t *testing.T) {
+	t.Helper()
 	p.receiver = relaytest.NewReceiver(t)
 	p.status.Store(http.StatusOK)
 	p.receiver.Always(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(p.status.Load())) })
 	for range 2 {
 		p.run(t)
 	}
-	return p
 }
 
 // configure reads the files with n partitions, of which the first get what is
@@ -78,7 +91,7 @@ func (p *partitions) configure(n, used int) *server.Options {
 		text = strings.Replace(text, "  # --- producers\n", again(block)+"  # --- producers\n", 1)
 		text = strings.Replace(text, imported, imported+again(imported), 1)
 	}
-	text = strings.ReplaceAll(text, "partition(2,1)", fmt.Sprintf("partition(%d,1)", used))
+	text = p.edit(strings.ReplaceAll(text, "partition(2,1)", fmt.Sprintf("partition(%d,1)", used)))
 	write(p.t, filepath.Join(p.dir, "partitions.conf"), []byte(text))
 	write(p.t, filepath.Join(p.dir, "grants.conf"), []byte(readFile(p.t, "grants.conf")))
 	one := strings.Replace(readFile(p.t, "nats-server.conf"), `include "accounts.conf"`, `include "partitions.conf"`, 1)
