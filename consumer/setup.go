@@ -38,7 +38,7 @@ func eachAsset(ctx context.Context, js jetstream.JetStream, o StreamOptions, cha
 	var changes []Change
 	durables := ConsumerConfigs(o)
 	for _, want := range StreamConfigs(o) {
-		done, differs, err := ensureStream(ctx, js, want, change)
+		done, differs, err := ensureStream(ctx, js, want, o, change)
 		if err != nil {
 			return changes, fmt.Errorf("consumer: stream %s: %w", want.Name, err)
 		}
@@ -67,7 +67,7 @@ func set[T any](c *comparison, name string, have *T, want T) {
 	}
 }
 
-func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, change bool) (string, []string, error) {
+func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, o StreamOptions, change bool) (string, []string, error) {
 	stream, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if !change {
@@ -95,6 +95,9 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	}
 	if want.MaxMsgsPerSubject != 0 {
 		set(&c, "max_msgs_per_subject", &next.MaxMsgsPerSubject, want.MaxMsgsPerSubject)
+	}
+	if want.Name == StreamQueue && o.DuplicateWindow != 0 { // else nobody has said
+		set(&c, "duplicate_window", &next.Duplicates, want.Duplicates)
 	}
 	set(&c, "max_age", &next.MaxAge, want.MaxAge)
 	set(&c, "allow_direct", &next.AllowDirect, true)

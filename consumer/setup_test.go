@@ -61,3 +61,60 @@ func TestCompareSaysWhatDiffers(t *testing.T) {
 		t.Errorf("updated to max_age %v and max_bytes %d", c.MaxAge, c.MaxBytes)
 	}
 }
+
+// The window of Nats-Msg-Id is what it was said to be. Who says nothing leaves it as
+// an operator has set it.
+func TestTheDuplicateWindowIsSetWhereItIsSaid(t *testing.T) {
+	t.Parallel()
+	conn, err := relaytest.StartNATS(t).Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct{ said, is time.Duration }{
+		{0, 2 * time.Minute}, {100 * time.Millisecond, 100 * time.Millisecond}, {0, 100 * time.Millisecond}, {time.Hour, time.Hour},
+	} {
+		o := consumer.StreamOptions{DuplicateWindow: step.said}
+		if _, err := consumer.Setup(t.Context(), js, o); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]time.Duration{consumer.StreamQueue: step.is, consumer.StreamLater: 2 * time.Minute, consumer.StreamDead: 2 * time.Minute} {
+			stream, err := js.Stream(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := stream.CachedInfo().Config.Duplicates; got != want {
+				t.Errorf("said %s: %s has %s, want %s", step.said, name, got, want)
+			}
+		}
+		changes, err := consumer.Compare(t.Context(), js, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range changes {
+			if c.Done != "unchanged" {
+				t.Errorf("said %s: %s is %s: %q", step.said, c.Name, c.Done, c.Differs)
+			}
+		}
+	}
+	if _, err := consumer.Setup(t.Context(), js, consumer.StreamOptions{DuplicateWindow: 100 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	publish := func() bool {
+		ack, err := js.Publish(t.Context(), consumer.SubjectOutbound, []byte("{}"), jetstream.WithMsgID("same"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !ack.Duplicate
+	}
+	publish()
+	for end := time.Now().Add(relaytest.Patience); !publish(); { // JetStream looks for what is over now and then
+		if time.Now().After(end) {
+			t.Fatal("an id is remembered for longer than the window")
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -34,6 +35,9 @@ const maxMessage = relay.MaxBody
 // maxPause bounds one value of the bucket of pauses; they are far smaller.
 const maxPause = 4 << 10
 
+// duplicateWindow is JetStream's own default.
+const duplicateWindow = 2 * time.Minute
+
 // DefaultMaxAckPending is how many messages of each durable consumer may be in
 // hand, asleep or being set aside at once, over all processes. A hundred thousand
 // events of a sick endpoint fit, with those that are behind them: none has to be
@@ -46,6 +50,10 @@ type StreamOptions struct {
 	Replicas int
 	// DeadMaxAge is how long dead letters are kept. Defaults to 30 days.
 	DeadMaxAge time.Duration
+	// DuplicateWindow is for how long JetStream drops a message whose Nats-Msg-Id it
+	// has stored before, whoever published that. At least 100 ms; it cannot be turned
+	// off. Defaults to what the stream has, and to 2 minutes if it is new.
+	DuplicateWindow time.Duration
 	// AckWait of the durable consumers. Defaults to 45 s.
 	AckWait time.Duration
 	// MaxAckPending of the durable consumers. Defaults to
@@ -74,7 +82,7 @@ func StreamConfigs(o StreamOptions) []jetstream.StreamConfig {
 			Storage:     jetstream.FileStorage,
 			Discard:     jetstream.DiscardNew,
 			MaxMsgSize:  maxMessage,
-			Duplicates:  2 * time.Minute,
+			Duplicates:  cmp.Or(o.DuplicateWindow, duplicateWindow),
 			Replicas:    o.Replicas,
 			AllowDirect: true,
 			// With sync_interval always, a batch is how a bulk publish is fast.

@@ -115,6 +115,10 @@ func limit(v reflect.Value, tag string) float64 {
 	return f
 }
 
+// leastWindow is the shortest window in which JetStream recognises a repeated
+// Nats-Msg-Id. It cannot be turned off.
+const leastWindow = 100 * time.Millisecond
+
 func (c *checker) servers() {
 	n := c.NATS
 	for part := range strings.SplitSeq(string(n.URL), ",") {
@@ -133,6 +137,8 @@ func (c *checker) servers() {
 	}
 	c.when(ways > 1, "nats.credentials", "use one of nats.user, nats.credentials and nats.nkey")
 	c.when(n.Data == "", "nats.data", "must be a directory")
+	c.when(n.DuplicateWindow > 0 && n.DuplicateWindow < leastWindow, "nats.duplicate_window",
+		"must be 0 (as the stream has it) or at least %s: JetStream knows no shorter one", formatDuration(leastWindow))
 
 	if c.Postgres.URL != "" {
 		_, err := pgxpool.ParseConfig(string(c.Postgres.URL))

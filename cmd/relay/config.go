@@ -40,6 +40,8 @@ type NATSConfig struct {
 	Replicas    int           `koanf:"replicas" min:"1" max:"5"`
 	DeadMaxAge  time.Duration `koanf:"dead_max_age" min:"1h"`
 
+	DuplicateWindow time.Duration `koanf:"duplicate_window" min:"0s" max:"720h"`
+
 	Embedded   bool         `koanf:"embedded"`
 	Data       string       `koanf:"data"`
 	Host       string       `koanf:"host"`

@@ -194,7 +194,36 @@ func examineStreams(ctx context.Context, fs *findings, c Config, conn *nats.Conn
 	asked := time.Now()
 	if stream, err := js.Stream(ctx, consumer.StreamQueue); err == nil {
 		examineClock(fs, "clock of NATS", stream.CachedInfo().TimeStamp, asked)
+		examineWindow(fs, c, stream.CachedInfo().Config.Duplicates)
 	}
+}
+
+// examineWindow says what tenants that share a stream share with it: a producer that
+// guesses the Nats-Msg-Id of another's next event, and publishes first, suppresses
+// that event.
+func examineWindow(fs *findings, c Config, window time.Duration) {
+	if !c.knowsTenants() {
+		return
+	}
+	const check = "NATS duplicate window"
+	found := formatDuration(window) + ", which all tenants of this stream share: a Nats-Msg-Id that one has used is refused to the others"
+	if window <= leastWindow {
+		fs.ok(check, "%s", found)
+		return
+	}
+	fs.warn(check, "let message ids be hard to guess; or set nats.duplicate_window: 100ms and use idempotency_key, which is each tenant's own; "+
+		"or give a tenant a partition of its own (deploy/nats)", "%s", found)
+}
+
+// knowsTenants reports whether the configuration speaks of tenants.
+func (c Config) knowsTenants() bool {
+	for _, e := range c.Endpoints {
+		if e.Tenant != "" {
+			return true
+		}
+	}
+	t := c.Tenants
+	return c.Consumer.RequireTenant || len(t.Named) > 0 || t.Rate > 0 || t.Burst > 0 || t.Share > 0
 }
 
 const (

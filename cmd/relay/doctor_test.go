@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/relaywebhooks/relay/embedded"
+	"github.com/relaywebhooks/relay/relaytest"
 	"github.com/relaywebhooks/relay/relaytest/testdb"
 )
 
@@ -97,5 +98,34 @@ func TestDoctorAdvisesOnPostgres(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
+	}
+}
+
+// Where there are tenants the doctor says what they share: the window in which
+// JetStream recognises a message id, and the secrets that sign for all.
+func TestDoctorSpeaksOfWhatTenantsShare(t *testing.T) {
+	r := relaytest.Start(t)
+	secrets := "signing.secrets=" + string(relaytest.Secret)
+	out, _ := command(t, set(r, "doctor", "--set", secrets)...)
+	if strings.Contains(out, "duplicate window") || !strings.Contains(out, "ok    signing") {
+		t.Errorf("without tenants nothing is shared:\n%s", out)
+	}
+	out, _ = command(t, set(r, "doctor", "--set", secrets, "--set", "consumer.require_tenant=true")...)
+	for _, want := range []string{
+		"warn  NATS duplicate window        2m, which all tenants of this stream share", "→ let message ids be hard to guess",
+		"warn  signing                      every request is signed, with secrets that all tenants share", "→ register tenants' endpoints with secrets of their own",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	must(t, []string{"updated"}, set(r, "init", "--set", "nats.duplicate_window=100ms")...)
+	out, _ = command(t, set(r, "doctor", "--set", "tenants.named.a.rate=5")...)
+	if !strings.Contains(out, "ok    NATS duplicate window        100ms, ") {
+		t.Errorf("the window is not set:\n%s", out)
+	}
+	_, err := load(sources{set: []string{"nats.duplicate_window=99ms"}})
+	if err == nil || !strings.Contains(err.Error(), "nats.duplicate_window") || !strings.Contains(err.Error(), "at least 100ms") {
+		t.Errorf("a window that JetStream does not know: %v", err)
 	}
 }

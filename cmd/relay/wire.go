@@ -118,7 +118,7 @@ func (c Config) adminOptions() admin.Options {
 
 func (c Config) streamOptions() consumer.StreamOptions {
 	return consumer.StreamOptions{
-		Replicas: c.NATS.Replicas, DeadMaxAge: c.NATS.DeadMaxAge,
+		Replicas: c.NATS.Replicas, DeadMaxAge: c.NATS.DeadMaxAge, DuplicateWindow: c.NATS.DuplicateWindow,
 		AckWait: c.Consumer.AckWait, MaxAckPending: c.maxAckPending(),
 	}
 }
