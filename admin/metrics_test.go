@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -93,18 +94,26 @@ func TestDeadLettersHaveAClassOfReason(t *testing.T) {
 	)
 }
 
-// Whatever receivers answer, there are few series.
+// Whatever receivers answer, and whoever publishes what, there are few series.
 func TestSeriesAreBounded(t *testing.T) {
 	m := admin.NewMetrics(admin.MetricsOptions{})
 	for status := range 1000 {
+		theirs := fmt.Sprintf("producers-%d", status)
+		w := relay.Webhook{
+			ID: theirs, Tenant: theirs, EventType: theirs, EndpointName: theirs, EndpointKey: theirs, URL: "https://" + theirs + ".example/",
+			IdempotencyKey: theirs,
+		}
 		for _, kind := range []relay.Kind{relay.Response, relay.Error, relay.Blocked, relay.Unrecorded, "invented"} {
-			m.Observe(relay.Webhook{}, []relay.Attempt{{Kind: kind, Status: status}},
-				relay.Verdict{Action: relay.Dead, Reason: strings.Repeat("x", status)})
+			m.Observe(w, []relay.Attempt{{Kind: kind, Status: status, Class: theirs, Err: theirs}},
+				relay.Verdict{Action: relay.Dead, Reason: theirs})
 		}
 	}
 	_, body := get(t, serve(t, admin.Options{Metrics: m})+"/metrics", "")
 	if n := strings.Count(body, "\nrelay_attempts_total{"); n > 6*7 {
 		t.Errorf("%d series of attempts", n)
+	}
+	if strings.Contains(body, "producers-") {
+		t.Error("a series is named after what producers choose")
 	}
 	if n := strings.Count(body, "\nrelay_dead_letters_total{"); n > 8 {
 		t.Errorf("%d series of dead letters", n)

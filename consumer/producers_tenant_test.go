@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/relaywebhooks/relay"
 	"github.com/relaywebhooks/relay/consumer"
 	"github.com/relaywebhooks/relay/policy"
 	"github.com/relaywebhooks/relay/relaytest"
+	"github.com/relaywebhooks/relay/signature"
 )
 
 // tenantCases are messages on the subjects of tenants.
@@ -116,6 +118,62 @@ func TestProducersE14TenantsDoNotSuppressEachOther(t *testing.T) {
 	want := "- delivered, a dead duplicate of same, a delivered, b dead duplicate of same, b delivered"
 	if got := strings.Join(rows, ", "); got != want || len(r.Receiver.Requests()) != 3 {
 		t.Errorf("%d requests for %s; want 3 for %s", len(r.Receiver.Requests()), got, want)
+	}
+}
+
+// Who publishes to the URL of another tenant's endpoint gets none of its settings:
+// above all, its secret does not sign for him.
+func TestATenantCannotSignAsAnother(t *testing.T) {
+	t.Parallel()
+	const secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+	receiver := relaytest.NewReceiver(t)
+	receiver.Trust(relaytest.Secret, secret)
+	r := relaytest.Start(t, relaytest.Options{Endpoints: []relay.Endpoint{
+		{Name: "orders", Tenant: "b", URL: receiver.URL, Secrets: []relay.Secret{secret}, Header: http.Header{"Authorization": {"Bearer b"}}},
+	}})
+	for subject, own := range map[string]bool{
+		consumer.SubjectTenant + "a": false, consumer.SubjectOutbound: false, consumer.SubjectTenant + "b": true,
+	} {
+		publishTo(r, subject, `{"url":"`+receiver.URL+`","id":"same"}`)
+		got := receiver.Next()
+		if err := signature.Verify(got.Header, got.Body, secret); (err == nil) != own {
+			t.Errorf("%s: signed as b: %v", subject, err)
+		}
+		if (got.Header.Get("Authorization") != "") != own {
+			t.Errorf("%s: sent with b's headers: %v", subject, got.Header)
+		}
+	}
+	publishTo(r, consumer.SubjectTenant+"a", `{"endpoint":"orders","id":"named"}`)
+	r.RequireDead("named")
+	requireEmpty(t, r)
+}
+
+// A stream takes fifty batches at a time. Who leaves so many open makes those of
+// others fail, and they are told; what is published alone is not affected.
+func TestProducersE12ManyOpenBatchesRefuseBatchesAlone(t *testing.T) {
+	t.Parallel()
+	r := relaytest.Start(t)
+	event := func(subject, id string) *nats.Msg {
+		return &nats.Msg{Subject: subject, Data: []byte(`{"url":"` + r.Receiver.URL + `","id":"` + id + `"}`), Header: nats.Header{}}
+	}
+	for range 50 {
+		open, err := jetstreamext.NewBatchPublisher(r.JS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := open.AddMsg(event(consumer.SubjectTenant+"a", "never")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	batch := []*nats.Msg{event(consumer.SubjectTenant+"b", "first"), event(consumer.SubjectTenant+"b", "last")}
+	if ack, err := jetstreamext.PublishMsgBatch(t.Context(), r.JS, batch); err == nil {
+		t.Errorf("stored beside fifty others: %+v", ack)
+	}
+	r.PublishMsg(event(consumer.SubjectTenant+"b", "alone"))
+	r.RequireDelivered("alone")
+	requireEmpty(t, r)
+	if rows := len(r.Webhooks("never")) + len(r.Webhooks("first")); rows > 0 {
+		t.Errorf("%d events of no whole batch are recorded", rows)
 	}
 }
 

@@ -109,6 +109,9 @@ func examineDelivery(fs *findings, c Config) {
 		}
 	}
 	switch {
+	case len(c.Signing.Secrets) > 0 && c.knowsTenants():
+		fs.warn("signing", "register tenants' endpoints with secrets of their own and leave signing.secrets empty: who publishes to the URL of another tenant's receiver is else believed there",
+			"every request is signed, with secrets that all tenants share")
 	case len(c.Signing.Secrets) > 0:
 		fs.ok("signing", "every request is signed")
 	case unsigned == 0 && len(c.Endpoints) > 0:
