@@ -9,6 +9,8 @@ import (
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/common"
 	"github.com/failsafe-go/failsafe-go/policy"
+
+	"github.com/relaywebhooks/relay"
 )
 
 // State is the state of a circuit, as it stands in relay.endpoints.
@@ -69,10 +71,11 @@ type circuit struct {
 	mu        sync.Mutex
 	era       uint64 // one more with every change of state
 	state     State
-	probing   int  // permits that are out, while half-open
-	opened    int  // times since it was last closed
-	retired   bool // its endpoint was forgotten, or got another circuit
-	quiet     bool // what changes now comes from another process
+	probing   int       // permits that are out, while half-open
+	opened    int       // times since it was last closed
+	due       time.Time // of its probes: when the latest rest is over, or was ended
+	retired   bool      // its endpoint was forgotten, or got another circuit
+	quiet     bool      // what changes now comes from another process
 	changes   []change
 	reporting bool
 }
@@ -126,7 +129,8 @@ func (c *circuit) changed(e circuitbreaker.StateChangedEvent) {
 	switch now.state {
 	case Open:
 		c.opened++
-		now.until, now.openings = time.Now().Add(c.breaker.RemainingDelay()), c.opened
+		c.due = time.Now().Add(c.breaker.RemainingDelay())
+		now.until, now.openings = c.due, c.opened
 	case Closed:
 		c.opened = 0
 	case HalfOpen:
@@ -214,6 +218,29 @@ func (c *circuit) rest() (rest time.Duration, closed bool) {
 	case circuitbreaker.ClosedState:
 	}
 	return 0, true
+}
+
+// firstTry is for how long after a rest only a webhook that has not failed before is
+// taken as a probe, or as long as the delay where that is shorter. Those that fail
+// whatever the endpoint's state come back by a timer the moment a rest is over. Were
+// they the probes, a few of them would keep a well endpoint closed to all others,
+// each for as many rests as it has attempts.
+const firstTry = time.Second
+
+// yields returns how long a webhook that has failed before waits yet, so that
+// another one may be the probe; zero if no probe is to be made. The pause is that of
+// another process; nil: there is none.
+func (c *circuit) yields(now time.Time, pause *relay.Pause) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	due := c.due
+	switch {
+	case pause != nil && pause.Kind != relay.PauseThrottle && pause.Until.After(due):
+		due = pause.Until
+	case c.state == Closed:
+		return 0
+	}
+	return due.Add(min(firstTry, c.options.Delay)).Sub(now)
 }
 
 // clean reports whether the circuit is closed and remembers no failure.

@@ -94,6 +94,56 @@ func TestCircuit(t *testing.T) {
 	})
 }
 
+// tryAgain makes an attempt at a webhook that has failed before.
+func tryAgain(t *testing.T, s *policy.Set, f send) ([]relay.Attempt, relay.Verdict) {
+	t.Helper()
+	return s.Do(t.Context(), orders, relay.Webhook{}, relay.Claim{Made: 1}, f)
+}
+
+// A webhook that has failed before is the probe only where no other comes: it may fail
+// whatever the endpoint does.
+func TestWhatHasFailedLeavesTheProbeToOthers(t *testing.T) {
+	for name, rests := range map[string]func(*testing.T, *policy.Set) time.Duration{
+		"after the circuit's own rest": func(t *testing.T, s *policy.Set) time.Duration {
+			t.Helper()
+			fail(t, s, 5)
+			return 30 * time.Second
+		},
+		"after another process's pause": func(_ *testing.T, s *policy.Set) time.Duration {
+			s.Pause(relay.Pause{Key: "orders", Kind: relay.PauseCircuit, Until: time.Now().Add(10 * time.Second)})
+			return 10 * time.Second
+		},
+		"after somebody ended the rest": func(t *testing.T, s *policy.Set) time.Duration {
+			t.Helper()
+			fail(t, s, 5)
+			s.Wake("orders")
+			return 0
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := policy.New(exact)
+				s.Share(&told{})
+				tryAgain(t, s, answer(200)) // while it is closed nobody waits
+				time.Sleep(rests(t, s) + 100*time.Millisecond)
+				as, v := tryAgain(t, s, never(t))
+				if len(as) != 0 || v.Action != relay.Defer || v.Place != relay.Parked || v.After != 900*time.Millisecond {
+					t.Errorf("%d attempts, %+v; want it to leave the probe to others for the rest of a second", len(as), v)
+				}
+				requireDelivered(t, s)
+				if as, v := tryAgain(t, s, answer(200)); len(as) != 1 || v.Action != relay.Delivered {
+					t.Errorf("when it is closed again: %d attempts, %+v", len(as), v)
+				}
+				time.Sleep(rests(t, s) + time.Second)
+				if as, v := tryAgain(t, s, answer(200)); len(as) != 1 || v.Action != relay.Delivered {
+					t.Errorf("where no other comes: %d attempts, %+v", len(as), v)
+				}
+				requireCircuits(t, s, 0, 0)
+			})
+		})
+	}
+}
+
 // A 404 proves that the endpoint lives.
 func TestPermanentFailuresCloseTheCircuit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

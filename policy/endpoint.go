@@ -179,6 +179,16 @@ func (e *endpoint) resting(now time.Time) (time.Duration, string) {
 	return rest, CircuitOpen
 }
 
+// yields is how long a call waits yet that would be a worse probe than others.
+func (e *endpoint) yields(now time.Time) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.parts.circuit == nil {
+		return 0
+	}
+	return e.parts.circuit.yields(now, e.pauses.look(e.key))
+}
+
 // turn returns when a refused call should come back: at least earliest, and
 // behind those that were refused before it. The endpoint takes atATime calls at
 // a time; 0 means its concurrency.

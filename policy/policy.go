@@ -16,7 +16,8 @@
 //   - quickRetry tries once more, at once, if a reused connection broke before
 //     a byte of the answer.
 //   - circuit stops calling an endpoint that keeps failing, and later lets a
-//     few probes through.
+//     few probes through: for a second only webhooks that have not failed before,
+//     which may fail for a reason of their own.
 //   - timeout is the belt around send, which already bounds its own time: the
 //     deadline of the context that send gets. (failsafe-go's policy of that name
 //     would cost every call as much as all the others together.)

@@ -49,10 +49,14 @@ func newRedeliver(k *call) *redeliver {
 // ToExecutor makes redeliver a failsafe.Policy.
 func (r *redeliver) ToExecutor(*call) any { return r }
 
-// PreExecute refuses the call while its endpoint rests, before it takes a slot.
+// PreExecute refuses the call while its endpoint rests, before it takes a slot, and
+// while another webhook would be the better probe.
 func (r *redeliver) PreExecute(policy.ExecutionInternal[*call]) *common.PolicyResult[*call] {
 	now := time.Now()
 	rest, why := r.call.endpoint.rest(now)
+	if rest <= 0 && r.call.claim.Made > 0 {
+		rest, why = r.call.endpoint.yields(now), CircuitOpen
+	}
 	if rest <= 0 {
 		return nil
 	}

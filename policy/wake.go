@@ -45,6 +45,7 @@ func (c *circuit) wake() {
 	c.mu.Lock()
 	defer c.unlock()
 	if !c.retired && c.breaker.State() == circuitbreaker.OpenState {
+		c.due = time.Now()
 		c.breaker.HalfOpen()
 	}
 }
