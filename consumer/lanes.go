@@ -23,8 +23,9 @@ const (
 	laneHands = 8
 	// laneBytes bounds what one batch takes into memory.
 	laneBytes = 8 << 20
-	// laneTimeout bounds one look at a lane.
-	laneTimeout = 10 * time.Second
+	// laneTimeout bounds one look at a lane. What is not answered by then was lost on
+	// the way, as when a server dies with it in hand.
+	laneTimeout = 5 * time.Second
 	// headFor is how long the head of a lane that waits is taken to be the one that
 	// was seen.
 	headFor = time.Minute
@@ -58,6 +59,7 @@ type lanes struct {
 	known   map[string]*lane
 	events  atomic.Uint64 // in all lanes, as the last sweep counted them
 	working sync.WaitGroup
+	listing sync.Mutex    // held while lanes are listed
 	free    chan struct{} // hands
 }
 
@@ -108,7 +110,7 @@ func (l *lanes) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if time.Since(swept) >= l.Sweep {
 			swept = time.Now()
-			l.report("list lanes", l.find(ctx))
+			l.list(ctx)
 		}
 		for key, la := range l.due() {
 			l.look(ctx, key, la)
@@ -158,6 +160,18 @@ func (l *lanes) report(step string, err error) {
 	if err != nil && !known && !errors.Is(err, context.Canceled) {
 		l.log.Warn().Err(err).Msg(step)
 	}
+}
+
+// list has the lanes listed beside the looks at them, unless that is under way: a
+// listing that is never answered holds up no lane.
+func (l *lanes) list(ctx context.Context) {
+	if !l.listing.TryLock() {
+		return
+	}
+	l.working.Go(func() {
+		defer l.listing.Unlock()
+		l.report("list lanes", l.find(ctx))
+	})
 }
 
 // find lists the lanes that are not empty.
@@ -218,7 +232,7 @@ func (l *lanes) step(ctx context.Context, key string, la *lane) (wait time.Durat
 		l.Policy.Wake(key) // who ends a hold knows that the endpoint is well
 	}
 	if rest := l.Policy.Rest(key); rest > 0 {
-		r.restart()
+		r.rested()
 		return min(rest, l.Sweep), LaneWaiting, l.giveUp(ctx, key, la)
 	}
 	if l.Pauses != nil {
@@ -229,12 +243,12 @@ func (l *lanes) step(ctx context.Context, key string, la *lane) (wait time.Durat
 			return laneIdle, LaneWaiting, nil
 		}
 	}
-	counts, err := l.subjectCounts(ctx, subjectDue+key)
+	copies, err := l.copies(ctx, key)
 	if err != nil {
 		return time.Second, LaneWaiting, err
 	}
 	now := time.Now()
-	n := r.room(counts[subjectDue+key], now)
+	n := r.room(copies, now)
 	if n == 0 {
 		return max(laneIdle, l.tick()), stateOf(r), nil
 	}
@@ -250,6 +264,16 @@ func (l *lanes) step(ctx context.Context, key string, la *lane) (wait time.Durat
 		return l.Sweep, laneEmpty, nil
 	}
 	return l.tick(), stateOf(r), nil
+}
+
+// copies counts what was brought back of a lane and is not settled. The server
+// knows without looking, so a question that is not answered soon is lost, and is
+// asked again.
+func (l *lanes) copies(ctx context.Context, key string) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	counts, err := l.subjectCounts(ctx, subjectDue+key)
+	return counts[subjectDue+key], err
 }
 
 // tick is how long a lane that drains waits for its next look.

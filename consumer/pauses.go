@@ -234,13 +234,12 @@ func (p *Pauses) nudge() {
 // write puts a pause in the place of what stands under its key at the given
 // revision, or a removal if the pause has no end.
 func (p *Pauses) write(ctx context.Context, pause relay.Pause, revision uint64) error {
-	pause.Worker, pause.Until = p.o.Worker, pause.Until.UTC()
-	next := entry{Pause: pause, At: time.Now().UTC(), By: p.me}
+	next := p.stamped(pause, time.Now())
 	m, kept := nats.NewMsg(subjectPauses+pause.Key), removedKept
 	if pause.Kind == "" {
 		m.Header.Set("KV-Operation", "DEL")
 	} else {
-		data, err := json.Marshal(next)
+		data, err := json.Marshal(next.inUTC())
 		if err != nil {
 			return err
 		}
@@ -260,6 +259,24 @@ func (p *Pauses) write(ctx context.Context, pause relay.Pause, revision uint64) 
 	next.revision = ack.Sequence
 	p.known[pause.Key] = next
 	return nil
+}
+
+// stamped is what is to be written of a pause. How long it lasts yet is told by the
+// clock that nobody can set; the one on the wall may have been set since the pause
+// began, and others only see the difference.
+func (p *Pauses) stamped(pause relay.Pause, now time.Time) entry {
+	if lasts := time.Until(pause.Until); pause.Kind != "" {
+		pause.Until = now.Add(lasts)
+	}
+	pause.Worker = p.o.Worker
+	return entry{Pause: pause, At: now, By: p.me}
+}
+
+// inUTC is an entry as it is written. Times in UTC have lost what the clock says that
+// nobody can set, so that this process goes by others.
+func (e entry) inUTC() entry {
+	e.Until, e.At = e.Until.UTC(), e.At.UTC()
+	return e
 }
 
 // isConflict reports whether a write was refused because something else stands

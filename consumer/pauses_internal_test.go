@@ -34,3 +34,22 @@ func TestAPauseLastsAsLongAsItWasMeant(t *testing.T) {
 		}
 	})
 }
+
+// The clock is set while a pause waits to be written. To others it lasts no longer for
+// that, nor to this process if it is set later.
+func TestAClockThatIsSetMakesNoPauseLonger(t *testing.T) {
+	const meant = 30 * time.Second
+	for name, off := range map[string]time.Duration{"back": -time.Hour, "not at all": 0, "ahead": time.Hour} {
+		now := time.Now()
+		e := (&Pauses{}).stamped(relay.Pause{Kind: relay.PauseCircuit, Until: now.Add(meant)}, now.Add(off))
+		written := e.inUTC()
+		if got := written.Until.Sub(written.At); got > meant || got < meant-time.Second {
+			t.Errorf("%s: lasts %v for others, want %v", name, got, meant)
+		}
+		for what, until := range map[string]time.Time{"written": e.Until, "fresh": written.here(true), "read at the start": written.here(false)} {
+			if until == until.Round(0) { //nolint:staticcheck // Equal does not see what Round takes away: the clock that nobody can set
+				t.Errorf("%s, %s: this process goes by a clock that can be set", name, what)
+			}
+		}
+	}
+}

@@ -61,11 +61,25 @@ func (p *Pauses) run(ctx context.Context) {
 }
 
 // leave writes what is yet to be said: a pause outlives the process that began
-// it.
+// it. The lanes that this one drained are for others then.
 func (p *Pauses) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaseTimeout)
 	defer cancel()
 	_ = p.flush(ctx) // if it is lost, others find out by themselves
+	p.giveLanesBack()
+	_ = p.flush(ctx) // or when the leases end
+}
+
+// giveLanesBack ends the leases of the lanes that this process drains.
+func (p *Pauses) giveLanesBack() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	for key, e := range p.known {
+		if e.By == p.me && e.Kind == relay.PauseDrain && e.lasts(now) {
+			p.pending[key] = relay.Pause{Key: key}
+		}
+	}
 }
 
 func (p *Pauses) rereadNext() {
@@ -187,11 +201,11 @@ func (e entry) here(fresh bool) time.Time {
 	if e.Kind == "" || e.At.IsZero() {
 		return e.Until
 	}
-	whole := time.Now().Add(e.Until.Sub(e.At))
-	if fresh || whole.Before(e.Until) {
-		return whole
+	lasts := e.Until.Sub(e.At)
+	if !fresh {
+		lasts = min(lasts, time.Until(e.Until))
 	}
-	return e.Until
+	return time.Now().Add(lasts) // which stays so, should the clock be set
 }
 
 // vanished forgets what is no longer in the bucket. A pause of this process that

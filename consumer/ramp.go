@@ -62,6 +62,14 @@ func newRamp(o LaneOptions) ramp {
 // restart begins anew: the endpoint rests, or does not take what it was sent.
 func (r *ramp) restart() { r.window, r.out = float64(r.First), 0 }
 
+// rested begins anew after a rest of the endpoint. Those that were under way have
+// not shown that it is well, whatever they wait for, and the next probe does not wait
+// for them: it may be them that fail, and not the endpoint.
+func (r *ramp) rested() {
+	r.restart()
+	r.probe = time.Time{}
+}
+
 // room says how many more events may be released while so many of the
 // endpoint's copies wait to be settled. Each that was settled makes room for
 // Growth: there is always something under way, and never more than First and

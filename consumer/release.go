@@ -41,6 +41,8 @@ func (l *lanes) release(ctx context.Context, key string, n int, only func(*jetst
 		return 0, fmt.Errorf("publish %d copies to %s: %w", len(copies), subjectDue+key, err)
 	}
 	l.At(AfterMove)
+	ctx, stop := context.WithTimeout(ctx, lookTimeout) // however many they are
+	defer stop()
 	err = l.later.Purge(ctx, jetstream.WithPurgeSubject(subjectParked+key), jetstream.WithPurgeSequence(last+1))
 	if err != nil {
 		return len(copies), fmt.Errorf("remove from %s what was copied: %w", subjectParked+key, err)
