@@ -74,7 +74,7 @@ func (e *evidence) check() verdict {
 		c.nothingIsLost, c.everyRequestVerifies, c.everyRequestHasARow, c.everyRowIsTrue, c.everyEventEnds,
 		c.duplicatesHaveACause, c.lettersAreTheDead, c.noTryIsEarly, c.everythingDrains, c.healthyStayFast,
 		c.nothingLeaks, c.attemptsAreCounted, c.nothingIsRefused, c.lanesDrain, c.readinessTells, c.workResumes,
-		c.everythingTookPart,
+		c.everythingTookPart, c.settingsAreInForce, c.rotationsOverlap, c.heldIsKept,
 	} {
 		hold()
 	}
@@ -92,7 +92,7 @@ func (c *checker) sort() {
 		case sayAcked:
 			c.acked = append(c.acked, e)
 		case sayRequest:
-			r := &request{id: e.ID, path: e.Path, hash: e.Hash, fault: e.Note, number: e.Number, at: e.At}
+			r := &request{id: e.ID, path: e.Path, hash: e.Hash, fault: e.Note, keys: e.Keys, version: e.Name, number: e.Number, at: e.At}
 			c.requests[e.ID], byNumber[e.Number] = append(c.requests[e.ID], r), r
 		case sayAnswer:
 			byNumber[e.Number].status = e.Status

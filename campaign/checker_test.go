@@ -40,6 +40,23 @@ func TestTheCheckerAcceptsWhatIsExplained(t *testing.T) {
 			e.say(sec(31.5), entry{What: sayLag, Millis: 300})
 			e.attempt(v, sec(33), second, "response", 200)
 		},
+		"a hold that was written while Postgres was away from a relay": func(e *testimony) {
+			e.fault(sec(46), sec(49), "hole-postgres")
+			e.hold(sec(47), sec(52))
+			e.order(sec(49.9), "2", "k2")
+			e.flow(sec(50))
+		},
+		"a lane that is held for long": func(e *testimony) {
+			e.hold(sec(46), sec(58))
+			for at := sec(26); at < sec(58); at += sec(1) {
+				e.say(at, entry{What: sayLane, Name: "all", Seq: 1})
+				e.say(at, entry{What: sayLane, Name: "shop", Seq: 3})
+			}
+		},
+		"a try right after a 410": func(e *testimony) {
+			v := e.publish(sec(50), planOK, second, 410)
+			e.attempt(v, sec(50.06), second, "response", 200)
+		},
 		"an error that the endpoint answered 500": func(e *testimony) {
 			v := e.publish(sec(31), planOK, second)
 			e.attempt(v, sec(31), second, "error", 500)
@@ -167,6 +184,24 @@ func TestTheCheckerFindsEveryBrokenInvariant(t *testing.T) {
 				e.say(at, entry{What: sayLane, Name: "key", Seq: 3})
 			}
 		}},
+		{"held", "a request long after its endpoint was held", func(e *testimony) { e.order(sec(15.5), "1", "k1") }},
+		{"held", "a request to a held endpoint, after a fault that hid nothing", func(e *testimony) {
+			e.fault(sec(46), sec(49), "hole-nats")
+			e.hold(sec(47), sec(52))
+			e.order(sec(49.9), "2", "k2")
+			e.flow(sec(50))
+		}},
+		{"settings", "settings that were changed a second ago", func(e *testimony) { e.order(sec(41.5), "1", "k2") }},
+		{"settings", "settings that nobody wrote", func(e *testimony) { e.order(sec(45), "3", "k2") }},
+		{"settings", "sent as if it were not registered", func(e *testimony) { e.order(sec(45), "2", "k2").endpoint = "url" }},
+		{"signed", "the new secret does not sign", func(e *testimony) { e.order(sec(30), "1", "k1") }},
+		{"signed", "the old secret does not sign any longer", func(e *testimony) { e.order(sec(30), "1", "k2") }},
+		{"signed", "the old secret signs for ever", func(e *testimony) { e.order(sec(36), "1", "k2 k1") }},
+		{"signed", "a rotation without an overlap", func(e *testimony) {
+			s := &e.states["shop"][3]
+			s.secrets = s.secrets[:1]
+		}},
+		{"kept", "an event of a held endpoint is buried", func(e *testimony) { e.bury(e.order(sec(45), "2", "k2")) }},
 		{"ready", "/readyz says nothing", func(e *testimony) { e.forget(sayReady) }},
 		{"ready", "no gauge says anything", func(e *testimony) { e.forget(sayGauge) }},
 		{"ready", "a gauge speaks of another server", func(e *testimony) { e.alter(sayGauge, func(g *entry) { g.Note = "nats" }) }},
@@ -203,6 +238,15 @@ func e6(fault string) func(*testimony) {
 		e.interrupted(sec(31.99), second)
 		e.flow(sec(35))
 	}
+}
+
+// hold has the registered endpoint held for a while.
+func (t *testimony) hold(from, to time.Duration) {
+	s := t.states["shop"][len(t.states["shop"])-1]
+	s.at, s.held = t.began.Add(from), true
+	t.states["shop"] = append(t.states["shop"], s)
+	s.at, s.held = t.began.Add(to), false
+	t.states["shop"] = append(t.states["shop"], s)
 }
 
 // again has an event answered 200 twice, the first time by such a row.

@@ -23,8 +23,9 @@ type evidence struct {
 	left    map[string]uint64 // messages by stream
 	strange int               // partitions that take any row
 	began   time.Time
-	cluster bool            // one NATS server of three makes no difference
-	skewed  map[string]bool // workers whose clock was stepped
+	cluster bool               // one NATS server of three makes no difference
+	skewed  map[string]bool    // workers whose clock was stepped
+	states  map[string][]state // of registered endpoints, by key and in order
 }
 
 // event is a row of relay.webhooks.
@@ -64,6 +65,7 @@ type row struct {
 // request is what the receiver saw.
 type request struct {
 	id, path, hash, fault string
+	keys, version         string // of a registered endpoint
 	number, status        int
 	at                    time.Time
 
@@ -85,7 +87,7 @@ const countDefaults = `SELECT count(*) FROM pg_partitioned_table p JOIN pg_class
 
 // gather reads the history back, the tables and the streams.
 func (w *world) gather(ctx context.Context) (e *evidence, err error) {
-	e = &evidence{cluster: w.settings.Cluster, left: map[string]uint64{}, skewed: map[string]bool{}}
+	e = &evidence{cluster: w.settings.Cluster, left: map[string]uint64{}, skewed: map[string]bool{}, states: map[string][]state{}}
 	if e.history, err = readHistory(w.settings.file("history.jsonl")); err != nil {
 		return nil, err
 	}
@@ -93,7 +95,7 @@ func (w *world) gather(ctx context.Context) (e *evidence, err error) {
 		e.began = e.history[0].At
 	}
 	err = w.pool.QueryRow(ctx, countDefaults).Scan(&e.strange)
-	return e, errors.Join(err, e.readEvents(ctx, w), e.readRows(ctx, w), e.readStreams(ctx, w))
+	return e, errors.Join(err, e.readEvents(ctx, w), e.readRows(ctx, w), e.readStreams(ctx, w), e.readStates(ctx, w))
 }
 
 func (e *evidence) readEvents(ctx context.Context, w *world) error {

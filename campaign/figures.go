@@ -30,6 +30,8 @@ func (c *checker) figures() {
 	v.add("answered 2xx, unrecorded", "%d", twice)
 	v.add("relay kills and pauses", "%d, interrupting %d attempts, at most %d each", c.kills(), kinds["unrecorded"], c.mostPerKill())
 	v.add("largest lane", "%d events", c.largestLane())
+	n := c.operated()
+	v.add("registered endpoints", "%d requests; %d holds, %d answers 410, %d rotations, %d changes", n.requests, n.holds, n.gone, n.rotations, n.changes)
 	calm, sick := c.latencies()
 	v.add("acceptance to request", "p50 %v p99 %v calm, p99 %v beside sick endpoints",
 		quantile(calm, 0.5).Round(time.Millisecond), quantile(calm, 0.99).Round(time.Millisecond), quantile(sick, 0.99).Round(time.Millisecond))

@@ -33,6 +33,7 @@ const (
 	sayUsage   = "usage"   // what a relay process holds: Seq goroutines, Number descriptors, Millis MiB
 	sayStepped = "stepped" // the clock of a relay process jumps
 	sayTrouble = "trouble" // something in relay's log that must not be there
+	sayAsked   = "asked"   // an operator asked something about a registered endpoint; Name is the verb, Note why it failed
 )
 
 // older is the note of the start of a relay that is not the present one.
@@ -50,7 +51,8 @@ type entry struct {
 	Number int       `json:"number,omitempty"` // of a request, or a fault
 	Status int       `json:"status,omitempty"`
 	Worker string    `json:"worker,omitempty"` // as relay writes it into its rows
-	Name   string    `json:"name,omitempty"`   // of a fault
+	Name   string    `json:"name,omitempty"`   // of a fault; of a request to a registered endpoint, the version of its settings
+	Keys   string    `json:"keys,omitempty"`   // the secrets that such a request is signed with
 	Millis int64     `json:"ms,omitempty"`
 	Note   string    `json:"note,omitempty"`
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/relaywebhooks/relay/consumer"
@@ -139,12 +140,13 @@ func (c *checker) lettersAreTheDead() {
 const dueTolerance = 50 * time.Millisecond
 
 // noTryIsEarly is I8: between a failed attempt and the next one lies the
-// planned wait, whatever happened meanwhile.
+// planned wait, whatever happened meanwhile. After 410 there is none: a registered
+// endpoint is held until somebody enables it.
 func (c *checker) noTryIsEarly() {
 	for _, v := range c.evidence.events {
 		for i := 1; i < len(v.rows); i++ {
 			a, b := v.rows[i-1], v.rows[i]
-			planned := a.kind == "response" || a.kind == "error" && a.class == "timeout"
+			planned := a.kind == "response" && a.status != http.StatusGone || a.kind == "error" && a.class == "timeout"
 			if !planned || a.success || a.generation != b.generation || a.number > len(schedule) || c.skewed[a.worker] || c.skewed[b.worker] {
 				continue
 			}

@@ -8,9 +8,26 @@ import (
 )
 
 const (
-	laneBound   = 30 * time.Second // after its endpoint is well, a lane is empty
 	drainBound  = 30 * time.Second // after the last heal, everything has ended
 	resumeBound = 5 * time.Second  // after a server is back, requests flow
+)
+
+// laneBound is how long after its endpoint is well a lane is empty, at most. It is
+// what each thing takes that may lie between, by the intervals of relay and of the
+// campaign, with room for each of them to happen once: other faults go on.
+const laneBound = requestTimeout + // a request that hangs when the endpoint becomes well has to end,
+	longestRest + // and the rest that it leads to;
+	laneLease + sweepEach + // who drained the lane was killed: its lease ends, and another sweep finds the lane;
+	laneAnswer + time.Second + // a question to JetStream is lost with its answer, and asked again;
+	laneProbe + // the first that was released waits in dead hands or fails whatever happens: one more is tried;
+	laneGrowth // then each that is settled makes room for two.
+
+const (
+	longestRest = 4 * time.Second  // 503 doubles it from a second on, so after an outage of three seconds
+	laneLease   = 6 * time.Second  // consumer.laneLease
+	laneAnswer  = 5 * time.Second  // consumer.laneTimeout
+	laneProbe   = 10 * time.Second // consumer.probeAfter
+	laneGrowth  = 2 * time.Second  // a few hundred events, in nine rounds
 )
 
 // everythingDrains is I9: when load and faults have ended, so does all work,
@@ -187,7 +204,7 @@ func (c *checker) lanesDrain() {
 			clear(seen)
 		default:
 			seen[e.Name] = true
-			since[e.Name] = c.calmSince(since[e.Name], e.At)
+			since[e.Name] = c.calmSince(e.Name, since[e.Name], e.At)
 			if e.At.Sub(since[e.Name]) > laneBound {
 				c.wrong("lanes", "", "lane %s has %d events %v after the last outage", e.Name, e.Seq, e.At.Sub(since[e.Name]))
 				return
@@ -197,16 +214,16 @@ func (c *checker) lanesDrain() {
 }
 
 // calmSince is the later of two moments: when a lane was first seen (zero:
-// only now), and when the last fault ended that can keep a lane from draining.
-func (c *checker) calmSince(seen, now time.Time) time.Time {
+// only now), and when the last fault or hold ended that can keep it from draining.
+func (c *checker) calmSince(lane string, seen, now time.Time) time.Time {
 	if seen.IsZero() {
 		return now
 	}
-	for _, f := range c.faults {
-		if !f.stopsLanes() || f.from.After(now) {
+	for _, f := range append(holds(c.states[lane]), c.faults...) {
+		if !f.stopsLanes() && !f.splits() || f.from.After(now) {
 			continue
 		}
-		if seen = laterOf(seen, f.to); f.to.After(now) {
+		if seen = laterOf(seen, f.to); f.to.After(now) || f.to.IsZero() {
 			seen = now
 		}
 	}
@@ -215,7 +232,14 @@ func (c *checker) calmSince(seen, now time.Time) time.Time {
 
 // stopsLanes: an endpoint is sick, or out of reach, or a server is away for long.
 func (s span) stopsLanes() bool {
-	return strings.HasSuffix(s.name, "-away") || strings.HasPrefix(s.name, "outage-") || strings.HasSuffix(s.name, "-receiver") || s.name == "disk-full-nats"
+	return s.name == aHold || strings.HasSuffix(s.name, "-away") || strings.HasPrefix(s.name, "outage-") || strings.HasSuffix(s.name, "-receiver") || s.name == "disk-full-nats"
+}
+
+// splits: in a cluster, a server that leads is lost, or they do not all hear each
+// other. Until the next leader is there, up to nine seconds later, nobody can bring
+// anything back, and in these campaigns the next split has come by then.
+func (s span) splits() bool {
+	return strings.HasPrefix(s.name, "partition-") || strings.HasSuffix(s.name, "-leader")
 }
 
 func laterOf(a, b time.Time) time.Time {
@@ -230,7 +254,7 @@ func laterOf(a, b time.Time) time.Time {
 func (c *checker) workResumes() {
 	for _, v := range c.evidence.events {
 		for i, r := range v.rows {
-			if r.kind != "unrecorded" || i+1 == len(v.rows) || c.skewed[v.rows[i+1].worker] || strings.HasPrefix(c.intended[v.id].Path, "/sick/") {
+			if r.kind != "unrecorded" || i+1 == len(v.rows) || c.skewed[v.rows[i+1].worker] || c.mayRest(v.id) {
 				continue
 			}
 			cause, found := c.causeOf(r)
@@ -243,6 +267,12 @@ func (c *checker) workResumes() {
 			}
 		}
 	}
+}
+
+// mayRest: the endpoint of an event is sick at times, or held.
+func (c *checker) mayRest(id string) bool {
+	path := c.intended[id].Path
+	return strings.HasPrefix(path, "/sick/") || isRegistered(path)
 }
 
 // fullCampaign is how many faults make a campaign in which everything must
@@ -263,4 +293,5 @@ func (c *checker) everythingTookPart() {
 			c.wrong("part", "", "no event was %s", what)
 		}
 	}
+	c.operatorTookPart()
 }

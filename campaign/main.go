@@ -18,6 +18,7 @@
 //	producer.go  known events at a steady rate
 //	receiver.go  endpoints that misbehave by plan
 //	nemesis.go   the calendar of faults; faults_*.go what each of them does
+//	operator.go  what is done to registered endpoints meanwhile; registered.go who they are
 //	history.go   what happened, on disk
 //	checker.go   the invariants, from the history, the streams and the tables alone
 //	sum.go       the table of many runs
@@ -159,8 +160,12 @@ func (w *world) campaign(ctx context.Context, n *nemesis, out io.Writer) error {
 		history: w.history, js: w.js, seed: w.settings.Seed, rate: w.settings.Rate,
 		url: "http://" + w.endpoints.address(), quiet: w.settings.Quiet,
 	}
+	if w.operator != nil {
+		p.registered = w.operator.endpoints
+	}
 	var producing sync.WaitGroup
 	producing.Go(func() { p.run(load) })
+	producing.Go(func() { w.operator.run(load) })
 	err := n.run(load, w, out)
 	producing.Wait()
 	if err != nil || ctx.Err() != nil {

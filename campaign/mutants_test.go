@@ -64,6 +64,34 @@ func TestTheCheckerFindsABrokenProtocol(t *testing.T) {
 			faults: []string{"kill-relay"},
 			breaks: []string{"I1", "I5"},
 		},
+		"hear of no change": {
+			changes: []replacement{
+				{"endpoint/store.go", "\t\terr := s.refresh(ctx, patience)\n", "\t\terr := error(nil)\n"},
+				{"endpoint/state.go", "err := s.refresh(context.WithoutCancel(ctx), patience)", "err := ctx.Err()"},
+			},
+			breaks: []string{"held", "settings", "signed"},
+		},
+		"sign with an old secret for ever": {
+			changes: []replacement{{"endpoint/settings.go", "if !one.Until.IsZero() && !now.Before(one.Until) {", "if one.Secret == \"\" {"}},
+			breaks:  []string{"signed"},
+		},
+		"let no old secret sign": {
+			changes: []replacement{{"endpoint/write.go", "if overlap > 0 && one.Until", "if overlap < 0 && one.Until"}},
+			breaks:  []string{"signed"},
+		},
+		"acknowledge what is held": {
+			changes: []replacement{{
+				"consumer/settle.go", "\t\terr = c.park(",
+				"\t\tif ep, _ := c.Endpoints.ByKey(w.EndpointKey); ep.Held != \"\" {\n\t\t\terr = c.ack(ctx, m)\n\t\t\tbreak\n\t\t}\n\t\terr = c.park(",
+			}},
+			breaks: []string{"I1", "I5"},
+		},
+		"let 410 kill an event of a registered endpoint": {
+			changes: []replacement{{
+				"policy/judge.go", "case status == http.StatusGone && ep.Name != \"\":", "case status == http.StatusGone && ep.Name == \"nobody\":",
+			}},
+			breaks: []string{"kept"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -73,7 +101,7 @@ func TestTheCheckerFindsABrokenProtocol(t *testing.T) {
 			}
 			s := settings{
 				Duration: 12 * time.Second, Seed: 1, Rate: 80, Relays: 2, Dir: t.TempDir(), BuildFlags: []string{flag},
-				Only: c.faults, Every: time.Second, WarmUp: 2 * time.Second, Patience: 8 * time.Second,
+				Only: append(c.faults, "none"), Every: time.Second, WarmUp: 2 * time.Second, Patience: 8 * time.Second,
 			}
 			var out strings.Builder
 			v, err := s.run(t.Context(), &out)

@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/relaywebhooks/relay/consumer"
 )
 
 const (
@@ -52,6 +51,8 @@ type producer struct {
 	rate    int
 	url     string // of the receiver's cable
 	quiet   bool   // only planOK: for a look at one fault alone
+
+	registered []*registered // endpoints; none: none are
 }
 
 // run publishes until ctx ends, and then only finishes what it has begun: an
@@ -124,8 +125,45 @@ func (p *producer) event(n int, random *rand.Rand) *nats.Msg {
 			break
 		}
 	}
+	id := fmt.Sprintf("c%d_%s_%06d", p.seed, what, n)
+	payload := fmt.Sprintf(`{"n": %d, "fill":  %q}`, n, strings.Repeat("x", random.IntN(600)))
+	to := p.destination(what, random)
+	m := nats.NewMsg(to.subject())
+	if what == planOK && n%4 == 0 {
+		m.Data = fmt.Appendf(nil, `{"id": %q, %q: %q, "event_type": "campaign.raw", "payload": %s}`, id, strings.ToLower(to.field), to.address, payload)
+	} else {
+		m.Data = []byte(payload)
+		m.Header.Set("Relay-"+to.field, to.address)
+		m.Header.Set("Relay-Id", id)
+		p.ask(m, what, n, random)
+	}
+	sum := sha256.Sum256([]byte(to.body(payload)))
+	m.Header.Set(nats.MsgIdHdr, id)
+	m.Header.Set("X-Path", to.path) // for the history; they do not leave this process
+	m.Header.Set("X-Hash", hex.EncodeToString(sum[:8]))
+	return m
+}
+
+// destination is where an event goes, and how it says so.
+type destination struct {
+	*registered    // what is not registered has no settings
+	path           string
+	field, address string // Url, or Endpoint and its name
+}
+
+// lasting are the plans for registered endpoints: what these answer is a success
+// in the end, so that what is held must be delivered.
+var lasting = []plan{planOK, planDrip, planFlaky, planHang, planReset, planLate}
+
+func (p *producer) destination(what plan, random *rand.Rand) destination {
 	path := fmt.Sprintf("/ok/%d", random.IntN(healthyPaths))
 	switch {
+	case len(p.registered) > 0 && slices.Contains(lasting, what) && random.IntN(100) < 10:
+		r := p.registered[random.IntN(len(p.registered))]
+		if random.IntN(2) == 0 {
+			return destination{r, r.path, "Endpoint", r.name}
+		}
+		return destination{r, r.path, "Url", p.url + r.path}
 	case what == planBusy:
 		path = fmt.Sprintf("/busy/%d", random.IntN(busyPaths))
 	case what == planOK && random.IntN(100) < 30:
@@ -133,22 +171,7 @@ func (p *producer) event(n int, random *rand.Rand) *nats.Msg {
 	case !p.quiet && random.IntN(100) < 8:
 		path = fmt.Sprintf("/sick/%d", random.IntN(sickPaths))
 	}
-	id := fmt.Sprintf("c%d_%s_%06d", p.seed, what, n)
-	payload := fmt.Sprintf(`{"n": %d, "fill":  %q}`, n, strings.Repeat("x", random.IntN(600)))
-	m := nats.NewMsg(consumer.SubjectOutbound)
-	if what == planOK && n%4 == 0 {
-		m.Data = fmt.Appendf(nil, `{"id": %q, "url": %q, "event_type": "campaign.raw", "payload": %s}`, id, p.url+path, payload)
-	} else {
-		m.Data = []byte(payload)
-		m.Header.Set("Relay-Url", p.url+path)
-		m.Header.Set("Relay-Id", id)
-		p.ask(m, what, n, random)
-	}
-	sum := sha256.Sum256([]byte(payload))
-	m.Header.Set(nats.MsgIdHdr, id)
-	m.Header.Set("X-Path", path) // for the history; they do not leave this process
-	m.Header.Set("X-Hash", hex.EncodeToString(sum[:8]))
-	return m
+	return destination{&registered{}, path, "Url", p.url + path}
 }
 
 // ask sets what some plans need said in the message.

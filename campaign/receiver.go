@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,6 +45,7 @@ const (
 	refuses        // 503
 	hangs
 	limits // 429 with Retry-After
+	gone   // 410
 )
 
 // receiver records every request and answers by plan. It is safe for
@@ -57,7 +59,14 @@ type receiver struct {
 
 	mu      sync.Mutex
 	tries   map[string]int
-	outages map[string]outage // by path
+	outages map[string]outage    // by path
+	trusted map[string][]trusted // of registered endpoints, by path
+}
+
+// trusted is a secret of a registered endpoint.
+type trusted struct {
+	print    string // its fingerprint
+	official *standardwebhooks.Webhook
 }
 
 func newReceiver(h *history) (*receiver, error) {
@@ -71,7 +80,7 @@ func newReceiver(h *history) (*receiver, error) {
 	}
 	r := &receiver{
 		history: h, listener: listener, official: official,
-		tries: map[string]int{}, outages: map[string]outage{},
+		tries: map[string]int{}, outages: map[string]outage{}, trusted: map[string][]trusted{},
 	}
 	r.server = &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = r.server.Serve(listener) }() // it ends with close
@@ -87,6 +96,38 @@ func (r *receiver) strike(path string, with outage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.outages[path] = with
+}
+
+// trust makes one more secret of an endpoint known, before relay signs with it.
+func (r *receiver) trust(path, secret string) {
+	official, err := standardwebhooks.NewWebhook(secret)
+	if err != nil {
+		panic(err) // it is made here
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trusted[path] = append(r.trusted[path], trusted{fingerprint(secret), official})
+}
+
+// verify checks a signature. Of a registered endpoint it says which of all secrets
+// that there ever were have signed; whether they might is for the checker to say.
+func (r *receiver) verify(path string, body []byte, header http.Header) (keys string, err error) {
+	r.mu.Lock()
+	known := r.trusted[path]
+	r.mu.Unlock()
+	if known == nil {
+		return "", r.official.Verify(body, header)
+	}
+	var signed []string
+	for _, k := range known {
+		if k.official.Verify(body, header) == nil {
+			signed = append(signed, k.print)
+		}
+	}
+	if len(signed) == 0 {
+		return "", errors.New("signed with no secret of its endpoint")
+	}
+	return strings.Join(signed, " "), nil
 }
 
 func (r *receiver) try(id, path string) (int, outage) {
@@ -106,7 +147,8 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	id, sum := req.Header.Get("webhook-id"), sha256.Sum256(body)
 	e := entry{At: arrived, What: sayRequest, ID: id, Path: req.URL.Path, Hash: hex.EncodeToString(sum[:8]), Number: int(r.requests.Add(1))}
-	if err := r.official.Verify(body, req.Header); err != nil {
+	e.Name = req.Header.Get(headerVersion)
+	if e.Keys, err = r.verify(req.URL.Path, body, req.Header); err != nil {
 		e.Note = err.Error()
 	}
 	r.history.note(e)
@@ -131,6 +173,8 @@ func (r *receiver) refuse(w http.ResponseWriter, req *http.Request, out outage, 
 	case limits:
 		w.Header().Set("Retry-After", "1")
 		say(http.StatusTooManyRequests)
+	case gone:
+		say(http.StatusGone)
 	case refuses, well:
 		say(http.StatusServiceUnavailable)
 	}

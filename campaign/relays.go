@@ -22,6 +22,7 @@ const (
 	slots          = 32 // for each of the two queues of a process
 	slowCalls      = 32 // beside the slots
 	mostInFlight   = 2*slots + slowCalls
+	sweepEach      = time.Second
 	jitter         = 0.1
 	startPatience  = 30 * time.Second
 )
@@ -81,14 +82,15 @@ func (s *station) arguments() []string {
 		"nats.url=" + strings.Join(servers, ","), "postgres.url=" + database.String() + "?sslmode=disable",
 		"signing.secrets=" + secret, "delivery.allow=127.0.0.0/8", "delivery.ports=" + port,
 		"delivery.timeout=" + requestTimeout.String(), "delivery.connect_timeout=500ms",
-		"consumer.ack_wait=" + ackWait.String(), "consumer.slots=" + strconv.Itoa(slots), "consumer.sweep=1s",
+		"consumer.ack_wait=" + ackWait.String(), "consumer.slots=" + strconv.Itoa(slots), "consumer.sweep=" + sweepEach.String(),
 		"consumer.max_sleep=1s", "consumer.drain=10s",
 		"policy.schedule=" + strings.Join(waits, ","), "policy.jitter=" + fmt.Sprint(jitter),
 		"policy.circuit.delay=500ms", "policy.concurrency=16", "admin.address=127.0.0.1:" + strconv.Itoa(s.port), "log.format=json",
 	} {
 		args = append(args, "--set", kv)
 	}
-	if s.binary != s.w.older { // which may not know of it, and has less in flight
+	if s.binary != s.w.older { // which may not know of these, and has less in flight
+		args = append(args, "--set", "sealing.keys="+s.w.sealing)
 		args = append(args, "--set", "policy.slow_calls="+strconv.Itoa(slowCalls))
 	}
 	return args

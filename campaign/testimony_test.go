@@ -28,7 +28,7 @@ func sec(s float64) time.Duration { return time.Duration(s * float64(time.Second
 func flawless() *testimony {
 	t := &testimony{evidence: &evidence{
 		began: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
-		left:  map[string]uint64{consumer.StreamQueue: 0, consumer.StreamLater: 0}, skewed: map[string]bool{},
+		left:  map[string]uint64{consumer.StreamQueue: 0, consumer.StreamLater: 0}, skewed: map[string]bool{}, states: map[string][]state{},
 	}}
 	for _, worker := range []string{first, second} {
 		t.say(0, entry{What: sayStart, Worker: worker})
@@ -53,6 +53,7 @@ func flawless() *testimony {
 	t.say(sec(21), entry{What: sayGauge, Number: 4, Note: "postgres queues"})
 	t.say(sec(25.1), entry{What: sayReady, Status: 200})
 	t.flow(sec(26))
+	t.operate()
 
 	t.say(sec(60), entry{What: sayEbb})
 	t.say(sec(64), entry{What: sayDrained})
@@ -61,6 +62,52 @@ func flawless() *testimony {
 		t.say(sec(65), entry{What: sayEnded, Worker: worker})
 	}
 	return t
+}
+
+// operate has a registered endpoint held, its secret rotated and its settings
+// changed, with requests that know of it and some that may not yet.
+func (t *testimony) operate() {
+	k1, k2 := signing{print: "k1"}, signing{print: "k2"}
+	old := signing{print: "k1", until: t.began.Add(sec(32))}
+	for _, s := range []struct {
+		at float64
+		state
+	}{
+		{1, state{version: "1", secrets: []signing{k1}}},
+		{14, state{version: "1", secrets: []signing{k1}, held: true}},
+		{16, state{version: "1", secrets: []signing{k1}}},
+		{28, state{version: "1", secrets: []signing{k2, old}}},
+		{40, state{version: "2", secrets: []signing{k2, old}}},
+	} {
+		s.state.at = t.began.Add(sec(s.at))
+		t.states["shop"] = append(t.states["shop"], s.state)
+	}
+	t.order(sec(5), "1", "k1")
+	t.order(sec(14.5), "1", "k1")
+	t.order(sec(17), "1", "k1")
+	t.order(sec(28.5), "1", "k1")
+	t.order(sec(30), "1", "k2 k1")
+	t.order(sec(36), "1", "k2")
+	t.order(sec(40.5), "1", "k2")
+	t.order(sec(45), "2", "k2")
+}
+
+// order is an event for the registered endpoint, sent by such settings and signed
+// with such secrets.
+func (t *testimony) order(at time.Duration, version, keys string) *event {
+	from := len(t.history)
+	v := t.publish(at, planOK, second, 200)
+	v.endpoint = "shop"
+	for i := range t.history[from:] {
+		e := &t.history[from+i]
+		if e.Path != "" {
+			e.Path = registeredPath + "shop"
+		}
+		if e.What == sayRequest {
+			e.Name, e.Keys = version, keys
+		}
+	}
+	return v
 }
 
 func (t *testimony) say(at time.Duration, e entry) {

@@ -128,7 +128,7 @@ func (w *world) drain(ctx context.Context) {
 				return err
 			}
 			if n := stream.CachedInfo().State.Msgs; n > 0 {
-				return fmt.Errorf("%d messages on %s", n, name)
+				return errors.Join(fmt.Errorf("%d messages on %s", n, name), w.operator.releaseAll(ctx))
 			}
 		}
 		return nil

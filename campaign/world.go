@@ -20,6 +20,7 @@ import (
 
 	"github.com/relaywebhooks/relay/consumer"
 	"github.com/relaywebhooks/relay/embedded"
+	"github.com/relaywebhooks/relay/endpoint"
 	"github.com/relaywebhooks/relay/migrations"
 )
 
@@ -44,7 +45,9 @@ type world struct {
 	present   string // the program that relays run
 	older     string // the one that they start with instead; empty: there is none
 	receiver  *receiver
-	endpoints *cable // between the relays and the receiver
+	endpoints *cable    // between the relays and the receiver
+	operator  *operator // of the registered endpoints; nil: none is registered
+	sealing   string    // the key that seals their secrets
 	client    *http.Client
 
 	conn *nats.Conn // not through a cable, as the pool
@@ -82,7 +85,11 @@ func buildIn(ctx context.Context, dir, to, what string, flags ...string) error {
 
 // newWorld builds the programs and starts everything but the load.
 func newWorld(ctx context.Context, s settings) (_ *world, err error) {
-	w := &world{settings: s, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	w := &world{
+		settings: s, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		sealing: string(endpoint.NewSealingKey()),
+	}
+	w.operator = newOperator(w)
 	defer func() {
 		if err != nil {
 			w.close()
@@ -106,7 +113,10 @@ func newWorld(ctx context.Context, s settings) (_ *world, err error) {
 	if w.endpoints, err = newCable(w.receiver.address()); err != nil {
 		return w, err
 	}
-	return w, errors.Join(w.startServers(ctx), w.startRelays(ctx))
+	if err := errors.Join(w.startServers(ctx), w.startRelays(ctx)); err != nil {
+		return w, err
+	}
+	return w, w.register(ctx)
 }
 
 // furnish makes the directories of the stores: on a tmpfs where the machine
