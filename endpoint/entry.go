@@ -68,14 +68,11 @@ func (s *Store) Get(ctx context.Context, key string) (Entry, error) {
 func settingsOf(ep relay.Endpoint) settings {
 	s := settings{
 		Tenant: ep.Tenant, Name: ep.Name, URL: ep.URL, ContentType: ep.ContentType, Timeout: duration(ep.Timeout), Rate: ep.Rate,
-		Burst: ep.Burst, Concurrency: ep.Concurrency, MaxAttempts: ep.MaxAttempts, SuccessCodes: ep.SuccessCodes, Heed: ep.Heed,
+		Burst: ep.Burst, Concurrency: ep.Concurrency, MaxAttempts: ep.MaxAttempts, SuccessCodes: ep.SuccessCodes, HTTP2: ep.HTTP2, Heed: ep.Heed,
 		Headers: map[string]secret{},
 	}
 	bare, query, _ := strings.Cut(ep.URL, "?")
 	s.URL, s.Query = bare, secret(query)
-	if ep.HTTP2 {
-		s.HTTP = "2"
-	}
 	for _, one := range ep.Secrets {
 		s.Secrets = append(s.Secrets, signing{Secret: secret(one)})
 	}

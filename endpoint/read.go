@@ -17,7 +17,7 @@ func (s *settings) fields() map[string]any {
 	return map[string]any{
 		"tenant": &s.Tenant, "name": &s.Name, "url": &s.URL, "revision": &s.Revision,
 		"secrets": &s.Secrets, "headers": &s.Headers, "basic": &s.Basic, "bearer": &s.Bearer,
-		"content_type": &s.ContentType, "http": &s.HTTP,
+		"content_type": &s.ContentType, "http2": &s.HTTP2,
 		"ca": &s.CA, "certificate": &s.Certificate, "key": &s.Key,
 		"timeout": &s.Timeout, "rate": &s.Rate, "burst": &s.Burst, "concurrency": &s.Concurrency,
 		"schedule": &s.Schedule, "max_attempts": &s.MaxAttempts, "success_codes": &s.SuccessCodes,

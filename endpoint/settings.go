@@ -29,7 +29,7 @@ type settings struct {
 	Basic       *basic            `json:"basic,omitempty"`
 	Bearer      secret            `json:"bearer,omitempty"`
 	ContentType string            `json:"content_type,omitempty"`
-	HTTP        version           `json:"http,omitempty"`
+	HTTP2       bool              `json:"http2,omitempty"`
 	CA          string            `json:"ca,omitempty"`
 	Certificate string            `json:"certificate,omitempty"`
 	Key         secret            `json:"key,omitempty"`
@@ -151,7 +151,7 @@ func (s *settings) endpoint() relay.Endpoint {
 	ep := relay.Endpoint{
 		Key: nameKey(s.Tenant, s.Name), Tenant: s.Tenant, Name: s.Name, URL: s.URL,
 		Timeout: time.Duration(s.Timeout), Concurrency: s.Concurrency, Rate: s.Rate, Burst: s.Burst,
-		MaxAttempts: s.MaxAttempts, SuccessCodes: s.SuccessCodes, ContentType: s.ContentType, HTTP2: s.HTTP == "2", Heed: s.Heed,
+		MaxAttempts: s.MaxAttempts, SuccessCodes: s.SuccessCodes, ContentType: s.ContentType, HTTP2: s.HTTP2, Heed: s.Heed,
 	}
 	if s.Query != "" {
 		ep.URL += "?" + string(s.Query)
@@ -248,19 +248,6 @@ func (c *codes) UnmarshalJSON(raw []byte) error {
 
 // MarshalJSON writes what UnmarshalJSON reads.
 func (c codes) MarshalJSON() ([]byte, error) { return json.Marshal(relay.FormatCodes(c)) }
-
-// version is that of HTTP: 1.1 or 2.
-type version string
-
-// UnmarshalJSON reads "1.1", "2", or the same as a number.
-func (v *version) UnmarshalJSON(raw []byte) error {
-	text := strings.Trim(string(raw), `"`)
-	if text != "1.1" && text != "2" {
-		return errors.New(`must be "1.1" or "2"`)
-	}
-	*v = version(text)
-	return nil
-}
 
 // UnmarshalJSON reads a secret alone, or an object with its end.
 func (s *signing) UnmarshalJSON(raw []byte) error {

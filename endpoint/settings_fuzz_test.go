@@ -15,10 +15,10 @@ import (
 func FuzzSettings(f *testing.F) {
 	for _, raw := range []string{
 		`{"name":"a","url":"https://a.example/?q=1","secrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",{"secret":"x","until":"2026-11-24T12:00:00Z"}],"headers":{"X":"y"}}`,
-		`{"name":"a","url":"https://a.example/","basic":{"user":"u","password":"p"},"content_type":"text/csv","http":2,"ca":"x","certificate":"y","key":"z"}`,
+		`{"name":"a","url":"https://a.example/","basic":{"user":"u","password":"p"},"content_type":"text/csv","http2":true,"ca":"x","certificate":"y","key":"z"}`,
 		`{"tenant":"t","name":"a","timeout":"9s","rate":1e3,"burst":5,"schedule":["1s","2d"],"success_codes":[200,"202-204"],"heed":true,"template":{"a":[1]}}`,
 		`{"name":"a","name":"b","colour":1,"timeout":9,"secrets":[{"secret":""}],"headers":[],"revision":-1,"query":"x"}`,
-		`{"bearer":"\ud800","http":"1.10","success_codes":null,"schedule":[null]} {}`,
+		`{"bearer":"\ud800","http2":"2","success_codes":null,"schedule":[null]} {}`,
 	} {
 		f.Add([]byte(raw))
 	}

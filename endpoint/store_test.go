@@ -113,7 +113,7 @@ func found(t *testing.T, p *process, name, url string) relay.Endpoint {
 const whole = `{
 	"name": "orders", "url": "https://Shop.example/hooks?token=canary-query",
 	"secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], "headers": {"X-Api-Key": "canary-header"},
-	"basic": {"user": "relay", "password": "canary-password"}, "content_type": "text/plain", "http": "2",
+	"basic": {"user": "relay", "password": "canary-password"}, "content_type": "text/plain", "http2": true,
 	"timeout": "20s", "rate": 2.5, "burst": 5, "concurrency": 4, "schedule": ["10s", "1m", "1d"], "max_attempts": 4,
 	"success_codes": "200-204,409", "heed": true
 }`
@@ -304,13 +304,14 @@ func TestPutNamesEveryFault(t *testing.T) {
 		`{"name": "a", "url": "https://a.example/", "revision": 7}`:                     {"revision: the endpoint has been changed meanwhile"},
 		`{"name": "a", "url": "https://a.example/", "template": {"body": "x"}}`:         {"template: this relay has no templates"},
 		`{"name": "a", "url": "https://a.example/", "query": "x"}`:                      {"query: relay knows no such field; there are basic, bearer, burst, ca,"},
+		`{"name": "a", "url": "https://a.example/", "http": "2"}`:                       {"http: relay knows no such field; there are basic, "},
 		`{"name": "a", "url": "https://a.example/", "headers": {"x-a": "", "X-A": ""}}`: {"headers: X-A and x-a are the same header"},
 		`{"name": 1, "url": 2, "secrets": "` + secret + `", "headers": ["a"], "basic": "x", "bearer": 5, "timeout": 30, "rate": "fast",
-			"burst": 1.5, "concurrency": "4", "schedule": "1m", "max_attempts": 101, "success_codes": "2xx", "http": 3, "heed": "yes", "colour": "red"}`: {
+			"burst": 1.5, "concurrency": "4", "schedule": "1m", "max_attempts": 101, "success_codes": "2xx", "http2": "2", "heed": "yes", "colour": "red"}`: {
 			"name: must be a text", "url: must be a text", "secrets: must be a list", "headers: must be an object", "basic: must be {",
 			"bearer: must be a text", "timeout: is not a duration", "rate: must be a number", "burst: must be a whole number",
 			"concurrency: must be a whole number", "schedule: must be a list", "max_attempts: is 101", "success_codes: must be status codes",
-			`http: must be "1.1" or "2"`, "heed: must be true or false", "colour: relay knows no such field",
+			"http2: must be true or false", "heed: must be true or false", "colour: relay knows no such field",
 		},
 		`{"name": "n\n", "tenant": "t\n", "url": "ftp://a.example/", "secrets": ["whsec_c2hvcnQ=", {"secret": "` + secret + `", "until": "2026-01-01T00:00:00Z"}],
 			"headers": {"Host": "x", "Authorization": "canary"}, "basic": {"user": "", "password": "canary"}, "bearer": "canary", "content_type": "json",
