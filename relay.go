@@ -19,6 +19,7 @@ package relay
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -136,10 +137,14 @@ type TLS struct {
 
 // Shaper gives a webhook the form that its endpoint understands: another body,
 // other headers, another URL query. It changes nothing in w itself, and is safe
-// for concurrent use. An error means that it never will: the webhook is dead.
+// for concurrent use. An error means that it never will: the webhook is dead. But
+// [ErrNotReady] means that it will soon.
 type Shaper interface {
 	Shape(w Webhook) (Webhook, error)
 }
+
+// ErrNotReady is what a [Shaper] says that is still being made.
+var ErrNotReady = errors.New("the endpoint's template is being compiled")
 
 // CodeRange is a range of HTTP status codes, both ends included.
 type CodeRange struct{ From, To int }

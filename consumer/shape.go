@@ -1,7 +1,9 @@
 package consumer
 
 import (
+	"errors"
 	"strings"
+	"time"
 
 	"github.com/relaywebhooks/relay"
 )
@@ -19,7 +21,14 @@ func shape(ep *relay.Endpoint, w *relay.Webhook) (*relay.Webhook, error) {
 	return &shaped, err
 }
 
-// unshaped is the verdict on a webhook whose template fails: it would fail again.
+// notReady is how long a webhook waits whose template is not compiled yet.
+const notReady = time.Second
+
+// unshaped is the verdict on a webhook whose template fails: it would fail again,
+// unless it is only not compiled yet.
 func unshaped(err error) relay.Verdict {
+	if errors.Is(err, relay.ErrNotReady) {
+		return relay.Verdict{Action: relay.Defer, After: notReady, Reason: relay.ErrNotReady.Error()}
+	}
 	return relay.Verdict{Action: relay.Dead, Reason: "template: " + strings.TrimPrefix(err.Error(), "template: ")}
 }

@@ -257,10 +257,13 @@ func (s *Service) try(ctx context.Context, r request) (any, error) {
 	known, _ := s.o.Store.o.Registry.ByKey(c.Key)
 	shape := known.Shape
 	if template != nil {
-		if found := s.o.Store.checkTemplate(template); len(found) > 0 {
+		if found := s.o.Store.checkTemplate(ctx, template); len(found) > 0 {
 			return nil, errors.Join(found...)
 		}
 		shape = s.o.Store.shaper(template)
+	}
+	if t, ok := shape.(*compiled); ok && errors.Is(t.wait(ctx), relay.ErrNotReady) {
+		return nil, failed("template: others are being compiled: ask again")
 	}
 	if shape != nil {
 		if w, err = shape.Shape(w); err != nil {

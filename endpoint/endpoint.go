@@ -7,6 +7,7 @@
 //	merge.go     how the file's endpoints and the table's become one registry
 //	settings.go  the JSON of an endpoint's settings; read.go reads it, check.go judges it
 //	store.go     Store: the table; write.go changes it, state.go pauses and disables
+//	compile.go   templates, one at a time
 //	seal.go      Sealer: keeps secrets unreadable in the table; rekey.go replaces its key
 //	meant.go     which endpoint a person means
 //	service.go   Service: the NATS micro service; answers.go has its verbs

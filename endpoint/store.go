@@ -53,7 +53,8 @@ const (
 // changes there, by whatever process or by hand, is in the Registry within a
 // second. It is safe for concurrent use.
 type Store struct {
-	o StoreOptions
+	o         StoreOptions
+	templates *compiler
 
 	reading  sync.Mutex // of everything below
 	began    time.Time  // of the latest reading that succeeded
@@ -75,7 +76,7 @@ func NewStore(o StoreOptions) *Store {
 	if o.OnChange == nil {
 		o.OnChange = func(Change) {}
 	}
-	s := &Store{o: o, ending: map[string]time.Time{}, faulty: map[string]string{}, locked: map[string]locked{}}
+	s := &Store{o: o, templates: newCompiler(o.Compile), ending: map[string]time.Time{}, faulty: map[string]string{}, locked: map[string]locked{}}
 	o.Registry.look = s.look
 	return s
 }
@@ -287,36 +288,6 @@ func (s *Store) seal(key string, in settings) ([]byte, error) {
 
 // about is what a sealed secret is bound to.
 func about(key, field string) string { return key + " " + field }
-
-// shaper compiles a template when it is first needed: a hundred thousand of them
-// would hold up the start.
-func (s *Store) shaper(template json.RawMessage) relay.Shaper {
-	if template == nil {
-		return nil
-	}
-	return lazy{sync.OnceValues(func() (relay.Shaper, error) { return s.compile(template) })}
-}
-
-func (s *Store) compile(template json.RawMessage) (relay.Shaper, error) {
-	if s.o.Compile == nil {
-		return nil, errors.New("this relay has no templates")
-	}
-	return s.o.Compile(template)
-}
-
-// lazy is a template that is compiled when it is first needed.
-type lazy struct {
-	compile func() (relay.Shaper, error)
-}
-
-// Shape gives a webhook its form.
-func (l lazy) Shape(w relay.Webhook) (relay.Webhook, error) {
-	shaper, err := l.compile()
-	if err != nil {
-		return w, err
-	}
-	return shaper.Shape(w)
-}
 
 // faults returns the single faults of an error.
 func faults(err error) []error {

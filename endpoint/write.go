@@ -43,7 +43,7 @@ func (s *Store) Put(ctx context.Context, request []byte, by string) (Entry, erro
 	found := faults(err)
 	found = append(found, without(s.merge(&in, old), found)...)
 	found = append(found, without(in.check(s.o.Longest), found)...)
-	found = append(found, without(s.checkTemplate(in.Template), found)...)
+	found = append(found, without(s.checkTemplate(ctx, in.Template), found)...)
 	if len(found) > 0 {
 		return Entry{}, errors.Join(found...)
 	}
@@ -51,17 +51,6 @@ func (s *Store) Put(ctx context.Context, request []byte, by string) (Entry, erro
 		return Entry{}, fmt.Errorf("revision: the endpoint %w", ErrChanged)
 	}
 	return s.put(ctx, in, old, by)
-}
-
-func (s *Store) checkTemplate(template []byte) (found []error) {
-	if template == nil {
-		return nil
-	}
-	_, err := s.compile(template)
-	for _, e := range faults(err) {
-		found = append(found, fmt.Errorf("template: %s", strings.TrimPrefix(e.Error(), "template: ")))
-	}
-	return found
 }
 
 // merge puts secrets that stay in the place of those that are hidden.
