@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -134,7 +135,7 @@ func (c *Consumer) attempt(
 // the endpoint might have answered.
 func (c *Consumer) send(ctx context.Context, known *relay.Endpoint, w *relay.Webhook, claim *relay.Claim) relay.Attempt {
 	ep := c.current(*known)
-	if known.Held = ep.Held; ep.Held != "" {
+	if known.Held = ep.Held; ep.Held != "" || elsewhere(ep, *known) {
 		return relay.Attempt{} // no request was made
 	}
 	if time.Until(claim.Until) < min(cmp.Or(ep.Timeout, c.Timeout), claim.Lease*2/3) {
@@ -162,6 +163,15 @@ func (c *Consumer) current(ep relay.Endpoint) relay.Endpoint {
 		return now
 	}
 	return ep
+}
+
+// elsewhere reports whether an endpoint has another URL than when its event was
+// read. Then that is read again: what it shows of itself at the new URL is not for
+// whoever has the old one.
+func elsewhere(now, then relay.Endpoint) bool {
+	to, _, _ := strings.Cut(now.URL, "?")
+	from, _, _ := strings.Cut(then.URL, "?")
+	return to != from
 }
 
 var errClaimOver = errors.New("the claim is over")
