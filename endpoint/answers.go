@@ -80,6 +80,10 @@ func (s *Service) put(ctx context.Context, r request) (any, error) {
 	return s.o.Store.Put(ctx, r.body, r.by)
 }
 
+func (s *Service) move(ctx context.Context, r request) (any, error) {
+	return s.o.Store.Move(ctx, r.body, r.by)
+}
+
 func (s *Service) get(ctx context.Context, r request) (any, error) {
 	c, err := s.one(ctx, r, nil)
 	if err != nil {

@@ -29,6 +29,11 @@ type State struct {
 	CreatedAt      time.Time  `json:"created_at,omitzero"`
 	UpdatedAt      time.Time  `json:"updated_at,omitzero"`
 	UpdatedBy      string     `json:"updated_by,omitempty"`
+
+	// The last time that its secrets went along to another origin, unseen.
+	CredentialsMovedAt   *time.Time `json:"credentials_moved_at,omitempty"`
+	CredentialsMovedFrom string     `json:"credentials_moved_from,omitempty"`
+	CredentialsMovedBy   string     `json:"credentials_moved_by,omitempty"`
 }
 
 // Get returns the endpoint of a key, as it is now. If it is neither registered nor
@@ -42,6 +47,7 @@ func (s *Store) Get(ctx context.Context, key string) (Entry, error) {
 		Key: key, Source: "url", Held: r.held(), PausedAt: r.pausedAt, PauseReason: r.pauseReason,
 		DisabledAt: r.disabledAt, DisabledReason: r.disabledReason, ReleasedAt: r.releasedAt,
 		CreatedAt: r.createdAt, UpdatedAt: r.updatedAt, UpdatedBy: r.updatedBy,
+		CredentialsMovedAt: r.moved.at, CredentialsMovedFrom: r.moved.from, CredentialsMovedBy: r.moved.by,
 	}}
 	known, registered := load(&s.o.Registry.byKey, key)
 	switch {

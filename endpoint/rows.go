@@ -20,12 +20,20 @@ type row struct {
 	disabledReason         string
 	releasedAt, deletedAt  *time.Time
 	revision               int64
+	moved                  moved
 	createdAt, updatedAt   time.Time
 	updatedBy              string
 }
 
+// moved is the last time that the secrets went along to another origin.
+type moved struct {
+	at       *time.Time // nil: never
+	from, by string
+}
+
 const columns = `endpoint_key, tenant, coalesce(name, ''), coalesce(url, ''), settings, paused_at, coalesce(pause_reason, ''),
-	disabled_at, coalesce(disabled_reason, ''), released_at, deleted_at, revision, created_at, updated_at, coalesce(updated_by, '')`
+	disabled_at, coalesce(disabled_reason, ''), released_at, deleted_at, revision, created_at, updated_at, coalesce(updated_by, ''),
+	credentials_moved_at, coalesce(credentials_moved_from, ''), coalesce(credentials_moved_by, '')`
 
 // rows reads those that match a condition.
 func (s *Store) rows(ctx context.Context, where string, args ...any) ([]row, error) {
@@ -38,7 +46,7 @@ func (s *Store) rows(ctx context.Context, where string, args ...any) ([]row, err
 
 func scanRow(from pgx.CollectableRow) (r row, err error) {
 	err = from.Scan(&r.key, &r.tenant, &r.name, &r.url, &r.settings, &r.pausedAt, &r.pauseReason, &r.disabledAt, &r.disabledReason,
-		&r.releasedAt, &r.deletedAt, &r.revision, &r.createdAt, &r.updatedAt, &r.updatedBy)
+		&r.releasedAt, &r.deletedAt, &r.revision, &r.createdAt, &r.updatedAt, &r.updatedBy, &r.moved.at, &r.moved.from, &r.moved.by)
 	return r, err
 }
 

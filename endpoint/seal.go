@@ -140,8 +140,8 @@ func (s *Sealer) KeyIDs() []string {
 }
 
 // Seal returns plain as a text that only the key can open, and only for the same
-// about, which says whose it is and what: the endpoint's key and the field. So it
-// is of no use in another row. The text is sealed:<key id>:<base64>. The
+// about, which says whose it is and what: the endpoint's key, where it is called,
+// and the field. So it is of no use in another row. The text is sealed:<key id>:<base64>. The
 // same secret sealed twice gives two texts. Without a key the error is
 // [ErrNoSealingKey].
 func (s *Sealer) Seal(plain, about string) (string, error) {
@@ -169,7 +169,7 @@ func (s *Sealer) Open(sealed, about string) (string, error) {
 	}
 	plain, err := key.aead().Open(nil, nil, box, associated(about))
 	if err != nil {
-		return "", fmt.Errorf("does not open with its key %s: it was changed, or copied from another endpoint or setting", id)
+		return "", fmt.Errorf("does not open with its key %s: it was changed, or belongs to another endpoint, setting or URL", id)
 	}
 	return string(plain), nil
 }

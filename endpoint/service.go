@@ -60,6 +60,7 @@ func (s *Service) Run(ctx context.Context) error {
 	const one = "a name, a URL or a key; or a JSON object with endpoint, and perhaps tenant"
 	err = errors.Join(
 		s.offer(service, "put", "a JSON object of settings", s.put),
+		s.offer(service, "move", "as put; hidden secrets go along to another scheme, host or port", s.move),
 		s.offer(service, "get", one, s.get),
 		s.offer(service, "list", "nothing, or a JSON object with tenant, held, after or limit", s.list),
 		s.offer(service, "delete", one, s.delete),
@@ -157,6 +158,8 @@ type event struct {
 	URL      string    `json:"url,omitempty"` // without its query
 	Reason   string    `json:"reason,omitempty"`
 	By       string    `json:"by,omitempty"`
+	// The origin for which its secrets were meant until now.
+	CredentialsMovedFrom string `json:"credentials_moved_from,omitempty"`
 }
 
 // Announce returns what tells the world of changes: [StoreOptions.OnChange]. An
@@ -165,7 +168,7 @@ func Announce(conn *nats.Conn) func(Change) {
 	return func(c Change) {
 		text, _ := json.Marshal(event{ // texts and a time always have a JSON
 			Event: "endpoint." + c.What, At: time.Now().UTC(), Tenant: c.Tenant, Endpoint: c.Key, Name: c.Name,
-			URL: withoutQuery(c.URL), Reason: c.Reason, By: c.By,
+			URL: withoutQuery(c.URL), Reason: c.Reason, By: c.By, CredentialsMovedFrom: c.CredentialsFrom,
 		})
 		_ = conn.Publish(SubjectEvents+c.What+"."+c.Key, text) // it fails only while NATS is away for long
 	}

@@ -110,23 +110,28 @@ func (s *settings) shown() settings {
 }
 
 // keep puts the old secrets in the place of those that were shown as hidden: of the
-// secrets that sign the first such one means the first of the old, and so on.
-func (s *settings) keep(old settings) error {
+// secrets that sign the first such one means the first of the old, and so on. may
+// says whether they may be kept; its error is a fault of each that would be.
+func (s *settings) keep(old settings, may error) (kept int, err error) {
 	known := map[string][]secret{}
 	_ = old.secrets(func(field string, value *secret) error {
 		known[field] = append(known[field], *value)
 		return nil
 	})
-	return s.secrets(func(field string, value *secret) error {
-		if *value != hidden {
+	err = s.secrets(func(field string, value *secret) error {
+		switch {
+		case *value != hidden:
 			return nil
-		}
-		if len(known[field]) == 0 {
+		case len(known[field]) == 0:
 			return fmt.Errorf("%s stands for a secret that is not there: write it out", hidden)
+		case may != nil:
+			return may
 		}
 		*value, known[field] = known[field][0], known[field][1:]
+		kept++
 		return nil
 	})
+	return kept, err
 }
 
 // expired returns the settings without the secrets that have been replaced, and

@@ -28,6 +28,7 @@ type Change struct {
 	Key, Tenant, Name string // Name is "" if it is known by its URL alone
 	URL               string // without its query; "" if it is not known
 	Reason, By        string // for people; may be ""
+	CredentialsFrom   string // the origin for which its secrets were meant until now; "" if they have not been moved
 }
 
 // changed brings this process up to date and tells of a change.
@@ -40,6 +41,11 @@ func (s *Store) changed(ctx context.Context, c Change) {
 		level = zerolog.WarnLevel
 	}
 	s.o.Logger.WithLevel(level).Str("endpoint", c.Key).Str("endpoint_name", c.Name).Str("url", c.URL).Str("reason", c.Reason).Str("by", c.By).
+		Func(func(e *zerolog.Event) {
+			if c.CredentialsFrom != "" {
+				e.Str("credentials_moved_from", c.CredentialsFrom)
+			}
+		}).
 		Msg("endpoint " + c.What)
 	s.o.OnChange(c)
 }

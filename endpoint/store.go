@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -262,8 +265,9 @@ func (s *Store) open(r row) (settings, error) {
 	if err != nil {
 		return settings{}, err
 	}
+	at := originOf(r.url)
 	err = out.secrets(func(field string, value *secret) error {
-		plain, err := s.o.Sealer.Open(string(*value), about(r.key, field))
+		plain, err := s.o.Sealer.Open(string(*value), about(r.key, at, field))
 		*value = secret(plain)
 		return err
 	})
@@ -273,9 +277,9 @@ func (s *Store) open(r row) (settings, error) {
 
 // seal returns the JSON that stands in the table.
 func (s *Store) seal(key string, in settings) ([]byte, error) {
-	out := in.clone()
+	out, at := in.clone(), originOf(in.URL)
 	err := out.secrets(func(field string, value *secret) error {
-		sealed, err := s.o.Sealer.Seal(string(*value), about(key, field))
+		sealed, err := s.o.Sealer.Seal(string(*value), about(key, at, field))
 		*value = secret(sealed)
 		return err
 	})
@@ -286,8 +290,21 @@ func (s *Store) seal(key string, in settings) ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// about is what a sealed secret is bound to.
-func about(key, field string) string { return key + " " + field }
+// about is what a sealed secret is bound to: with the origin in it, whoever may
+// write to the table cannot have it sent elsewhere.
+func about(key, origin, field string) string { return key + " " + origin + " " + field }
+
+// originOf is the scheme, host and port of a URL, to which its secrets belong; ""
+// of what is no URL.
+func originOf(url string) string {
+	canonical, err := relay.CheckURL(url)
+	if err != nil {
+		return ""
+	}
+	scheme, rest, _ := strings.Cut(canonical, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return scheme + "://" + host
+}
 
 // faults returns the single faults of an error.
 func faults(err error) []error {

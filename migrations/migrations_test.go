@@ -17,7 +17,7 @@ import (
 
 var all = []string{
 	"00001_tables.sql", "00002_partitions.sql", "00003_views.sql", "00004_roles.sql", "00005_stream.sql", "00006_endpoint_settings.sql", "00007_failing_since.sql", "00008_tenants.sql",
-	"00009_attempt_history.sql",
+	"00009_attempt_history.sql", "00010_credentials_moved.sql",
 }
 
 // exec runs statements one by one, each in a transaction of its own.
@@ -69,7 +69,7 @@ func server(t *testing.T) *embedded.Postgres {
 
 func TestUp(t *testing.T) {
 	p := server(t)
-	requireState(t, p.URL(), migrations.State{Latest: 9, Pending: all})
+	requireState(t, p.URL(), migrations.State{Latest: 10, Pending: all})
 	for _, want := range [][]string{all, nil} { // the second time there is nothing to do
 		applied, err := migrations.Up(t.Context(), p.URL())
 		if err != nil {
@@ -78,11 +78,11 @@ func TestUp(t *testing.T) {
 		if diff := cmp.Diff(want, applied); diff != "" {
 			t.Errorf("applied (-want +got):\n%s", diff)
 		}
-		requireState(t, p.URL(), migrations.State{Current: 9, Latest: 9})
+		requireState(t, p.URL(), migrations.State{Current: 10, Latest: 10})
 	}
-	requireState(t, with(t, p.URL(), "role", "relay_reader"), migrations.State{Current: 9, Latest: 9})
+	requireState(t, with(t, p.URL(), "role", "relay_reader"), migrations.State{Current: 10, Latest: 10})
 	exec(t, p.URL(), "INSERT INTO relay.migrations (version_id, is_applied) VALUES (99, true)")
-	requireState(t, p.URL(), migrations.State{Current: 99, Latest: 9})
+	requireState(t, p.URL(), migrations.State{Current: 99, Latest: 10})
 }
 
 func TestUpFromManyProcesses(t *testing.T) {
@@ -116,7 +116,7 @@ func TestUpAsAPlainOwner(t *testing.T) {
 	if _, err := migrations.Up(t.Context(), mine); err != nil {
 		t.Fatal(err)
 	}
-	requireState(t, mine, migrations.State{Current: 9, Latest: 9})
+	requireState(t, mine, migrations.State{Current: 10, Latest: 10})
 	exec(t, mine,
 		"DO $$ BEGIN ASSERT NOT EXISTS (SELECT FROM pg_roles WHERE rolname LIKE 'relay\\_%'); END $$",
 		"DO $$ BEGIN ASSERT relay.ensure_partitions(current_date, current_date + 1) = 4; END $$",

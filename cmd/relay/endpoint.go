@@ -58,6 +58,7 @@ type endpointPutCommand struct {
 	Name     string `help:"Its name; goes before the one in the settings."`
 	URL      string `name:"url" help:"Where it is; goes before the one in the settings."`
 	Tenant   string `help:"Whose it is; goes before the one in the settings."`
+	Move     bool   `name:"move-credentials" help:"Have what is [hidden] go along to another scheme, host or port, unseen."`
 }
 
 // Run asks a running relay to register the endpoint, and shows it.
@@ -80,7 +81,11 @@ func (c *endpointPutCommand) Run(ctx context.Context, p *program) error {
 		settings[field], _ = json.Marshal(value) // a text always has a JSON
 		body, _ = json.Marshal(settings)         // and so has what was JSON
 	}
-	return p.endpointJSON(ctx, "put", body)
+	verb := "put"
+	if c.Move {
+		verb = "move"
+	}
+	return p.endpointJSON(ctx, verb, body)
 }
 
 // endpointGetCommand is relay endpoint get.

@@ -49,6 +49,18 @@ func TestEndpointsFromTheCommandLine(t *testing.T) {
 	if err := json.Unmarshal([]byte(tried), &request); err != nil || request.Body != `{"n":1}` && request.Body != `{"n": 1}` {
 		t.Errorf("%s, %v", tried, err)
 	}
+	// Its secrets go to another server only where somebody says so.
+	elsewhere := relaytest.NewReceiver(t)
+	got = must(t, nil, set(r, "endpoint", "get", "orders")...)
+	moved := strings.Replace(got, r.Receiver.URL, elsewhere.URL, 1)
+	mustRefuse(t, []string{"secrets: [hidden] was meant for " + r.Receiver.URL + " and does not go along to " + elsewhere.URL + ": ", "--move-credentials"},
+		set(r, "endpoint", "put", moved)...)
+	must(t, []string{`"credentials_moved_from": "` + r.Receiver.URL + `"`, `"credentials_moved_by": "`}, set(r, "endpoint", "put", "--move-credentials", moved)...)
+	elsewhere.Trust(relay.Secret(next))
+	r.RequireDelivered(r.Publish(map[string]any{"endpoint": "orders"}))
+	if n := len(elsewhere.Requests()); n != 1 {
+		t.Errorf("%d requests", n)
+	}
 	must(t, []string{"orders is deleted\n"}, set(r, "endpoint", "delete", "orders")...)
 	mustRefuse(t, []string{`"orders" is not registered`}, set(r, "endpoint", "get", "orders")...)
 }
