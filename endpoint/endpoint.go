@@ -57,8 +57,8 @@ func New(endpoints []relay.Endpoint) (*Registry, error) {
 
 // Replace exchanges all endpoints of the configuration file at once. If there is
 // any fault the registry stays as it is. Those of the database are not touched;
-// where both have one, the file has its settings and the database says whether it
-// is paused or disabled.
+// where both have one, the file has its settings, and it is held as long as either
+// says that it is paused or disabled.
 func (r *Registry) Replace(endpoints []relay.Endpoint) error {
 	t := newTable(len(endpoints))
 	var faults []error

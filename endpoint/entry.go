@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -53,6 +54,7 @@ func (s *Store) Get(ctx context.Context, key string) (Entry, error) {
 	switch {
 	case registered && s.o.Registry.inFile(key):
 		e.settings, e.State.Source = settingsOf(*known), "file"
+		e.State.Held = cmp.Or(e.State.Held, s.o.Registry.heldInFile(key))
 	case r.exists() && r.settings != nil:
 		e.State.Source = "database"
 		if e.settings, err = readStored(r.settings); err != nil {

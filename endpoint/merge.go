@@ -2,16 +2,18 @@ package endpoint
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/relaywebhooks/relay"
 )
 
 // sources are what a registry is made of: the configuration file and the table.
-// Of an endpoint that stands in both, the file has the settings and the table the
-// state.
+// Of an endpoint that stands in both, the file has the settings, and it is held if
+// either says so.
 type sources struct {
 	mu        sync.Mutex
 	file      map[string]relay.Endpoint  // by key
@@ -24,7 +26,11 @@ func (r *Registry) replace(file map[string]relay.Endpoint) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	keys := make([]string, 0, len(file))
-	for key := range file {
+	for key, ep := range file {
+		if ep.Released = r.file[key].Released; ep.Held == "" && r.file[key].Held != "" {
+			ep.Released = time.Now()
+		}
+		file[key] = ep
 		keys = append(keys, key)
 	}
 	for key := range r.file {
@@ -116,7 +122,10 @@ func (r *Registry) effective(key string) *relay.Endpoint {
 	ep, inFile := r.file[key]
 	switch {
 	case inFile && row != nil:
-		ep.Held, ep.Released = row.Held, row.Released
+		ep.Held = cmp.Or(row.Held, ep.Held)
+		if row.Released.After(ep.Released) {
+			ep.Released = row.Released
+		}
 		return &ep
 	case inFile:
 		return &ep
@@ -194,6 +203,14 @@ func (r *Registry) inFile(key string) bool {
 	defer r.mu.Unlock()
 	_, ok := r.file[key]
 	return ok
+}
+
+// heldInFile says why an endpoint is not called for as long as the configuration
+// file says so; "" if it does not.
+func (r *Registry) heldInFile(key string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.file[key].Held
 }
 
 func urlOf(ep *relay.Endpoint) title { return title{ep.Tenant, withoutQuery(ep.URL)} }

@@ -442,3 +442,50 @@ func TestTheFileGoesBeforeTheTable(t *testing.T) {
 		t.Errorf("%d endpoints", len(all))
 	}
 }
+
+// The file can hold an endpoint too, and the table as well: it is let go when
+// neither does any longer.
+func TestTheFileHolds(t *testing.T) {
+	held := relay.Endpoint{Name: "file", URL: "https://file.example/", Held: "paused in the configuration file: they move"}
+	free := relay.Endpoint{Name: "file", URL: "https://file.example/"}
+	p := startProcess(t, testdb.New(t), endpoint.StoreOptions{}, held)
+	key := found(t, p, "file", "").Key
+	requireHeld := func(want string, released bool) {
+		t.Helper()
+		ep := found(t, p, "file", "")
+		entry, err := p.store.Get(t.Context(), key)
+		if err != nil || ep.Held != want || entry.State.Held != want || ep.Released.IsZero() == released {
+			t.Errorf("held %q, shown %q, released %v, want %q: %v", ep.Held, entry.State.Held, ep.Released, want, err)
+		}
+	}
+	replace := func(ep relay.Endpoint) {
+		t.Helper()
+		if err := p.Replace([]relay.Endpoint{ep}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	requireHeld(held.Held, false)
+	replace(free)
+	requireHeld("", true)
+	replace(held)
+	requireHeld(held.Held, true)
+	p.set(endpoint.Disabled, key, "gone")
+	requireHeld("disabled: gone", true)
+	p.set(endpoint.Enabled, key, "")
+	requireHeld(held.Held, true)
+	replace(free)
+	requireHeld("", true)
+	replace(held)
+	replace(free)
+	let := found(t, p, "file", "").Released
+	p.set(endpoint.Paused, key, "")
+	p.set(endpoint.Resumed, key, "")
+	requireHeld("", true)
+	if again := found(t, p, "file", "").Released; again.Before(let) {
+		t.Errorf("released at %v, and then at %v", let, again)
+	}
+	replace(free)
+	if again := found(t, p, "file", "").Released; again.Before(let) {
+		t.Errorf("forgot that it was released: %v", again)
+	}
+}

@@ -166,6 +166,8 @@ type EndpointConfig struct {
 	Key          string                  `koanf:"key"`
 	Heed         bool                    `koanf:"heed"`
 	Template     string                  `koanf:"template"`
+	Paused       string                  `koanf:"paused"`
+	Disabled     string                  `koanf:"disabled"`
 }
 
 // LanesConfig says how fast parked events are brought back when their endpoint

@@ -25,13 +25,24 @@ func (c Config) registered() ([]relay.Endpoint, error) {
 			faults = append(faults, fmt.Errorf("endpoints.%s.%w", name, err))
 		}
 		list = append(list, relay.Endpoint{
-			Name: name, Tenant: e.Tenant, URL: string(e.URL), Secrets: e.Secrets, Header: e.header(), Timeout: e.Timeout,
+			Name: name, Tenant: e.Tenant, URL: string(e.URL), Held: e.held(), Secrets: e.Secrets, Header: e.header(), Timeout: e.Timeout,
 			Concurrency: e.Concurrency, Rate: e.Rate, Burst: e.Burst, Schedule: e.Schedule,
 			MaxAttempts: e.MaxAttempts, SuccessCodes: e.SuccessCodes,
 			ContentType: e.ContentType, HTTP2: e.HTTP2, TLS: own, Heed: e.Heed, Shape: shape,
 		})
 	}
 	return list, errors.Join(faults...)
+}
+
+// held says why nothing is sent to it, as relay endpoint pause and disable do.
+func (e EndpointConfig) held() string {
+	switch {
+	case e.Disabled != "":
+		return "disabled in the configuration file: " + e.Disabled
+	case e.Paused != "":
+		return "paused in the configuration file: " + e.Paused
+	}
+	return ""
 }
 
 // header are the headers that every request carries, authentication included.
