@@ -236,7 +236,13 @@ type Tried struct {
 	Headers     http.Header `json:"headers,omitempty"` // the message's and the template's
 	Body        string      `json:"body,omitempty"`
 	BodyBase64  string      `json:"body_base64,omitempty"` // instead of body, if it is not UTF-8
+	BodyBytes   int         `json:"body_bytes"`            // of the whole body
+	BodyCut     bool        `json:"body_cut,omitempty"`    // only its beginning is shown
 }
+
+// shownBody is how much of a body an answer shows, in bytes. As JSON it may be six
+// times as many, and must fit into one message.
+const shownBody = 128 << 10
 
 // try shapes a webhook as if it were sent. Nothing is sent, recorded or kept.
 func (s *Service) try(ctx context.Context, r request) (any, error) {
@@ -278,11 +284,15 @@ func (s *Service) try(ctx context.Context, r request) (any, error) {
 }
 
 func tried(w relay.Webhook) Tried {
-	t := Tried{Method: w.Method, URL: w.URL, ContentType: w.ContentType, Headers: w.Header}
+	t := Tried{Method: w.Method, URL: w.URL, ContentType: w.ContentType, Headers: w.Header, BodyBytes: len(w.Body)}
+	body := w.Body
+	if t.BodyCut = len(body) > shownBody; t.BodyCut {
+		body = body[:shownBody]
+	}
 	if utf8.Valid(w.Body) {
-		t.Body = string(w.Body)
+		t.Body = strings.ToValidUTF8(string(body), "") // a character that was cut
 	} else {
-		t.BodyBase64 = base64.StdEncoding.EncodeToString(w.Body)
+		t.BodyBase64 = base64.StdEncoding.EncodeToString(body)
 	}
 	return t
 }

@@ -225,6 +225,14 @@ func TestTryShowsTheRequestAndSendsNothing(t *testing.T) {
 	if n := len(r.Receiver.Requests()); n > 0 {
 		t.Errorf("%d requests", n)
 	}
+	// What is long is shown in part, in an answer that fits into one message.
+	for payload, shown := range map[string]int{strings.Repeat("a", 100<<10): 100<<10 + 2, strings.Repeat("<", 900<<10): 128 << 10} {
+		var tried endpoint.Tried
+		text := must(t, r.Conn, "try", `{"endpoint": "chat", "payload": "`+payload+`"}`)
+		if err := json.Unmarshal([]byte(text), &tried); err != nil || len(tried.Body) != shown || tried.BodyBytes != len(payload)+2 || tried.BodyCut != (shown < tried.BodyBytes) {
+			t.Errorf("%v: %d bytes are shown of %d", err, len(tried.Body), tried.BodyBytes)
+		}
+	}
 	code, text := answerOf(t, r.Conn, "put", `{"name": "chat", "url": "`+r.Receiver.URL+`", "template": {"body": "whisper"}}`)
 	if code != "400" || !strings.Contains(text, "template: body: knows no such word") {
 		t.Errorf("%s %s", code, text)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -97,4 +98,45 @@ func TestATemplateIsTriedWithoutARelay(t *testing.T) {
 	if err := p.tryTemplate(writeTemplate(t, `body: b"\xff"`), relay.Webhook{}); err != nil || !strings.Contains(out.String(), `"body_base64": "/w=="`) {
 		t.Errorf("%s, %v", out.Bytes(), err)
 	}
+}
+
+// A dry run is bounded as a webhook is, asked of a running relay or made here: its
+// work and time, what it may make, and what it is given.
+func TestADryRunIsBounded(t *testing.T) {
+	config := file(t, "admin: {address: '127.0.0.1:0'}\n")
+	r, _ := startApp(t, config)
+	at := []string{"--set", "nats.url=" + r.Conn.ConnectedUrl()}
+	must(t, nil, append([]string{"endpoint", "put", `{"template": {"body": "payload"}}`, "--name", "chat", "--url", r.Receiver.URL}, at...)...)
+	long := filepath.Join(t.TempDir(), "long.json")
+	if err := os.WriteFile(long, []byte(`{"list": [`+strings.TrimSuffix(strings.Repeat("0,", 20_000), ",")+`], "text": "`+strings.Repeat("a", 400_000)+`"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for body, want := range map[string]string{
+		`payload.list.all(a, payload.list.all(b, payload.list.all(c, c < 1)))`: "takes more work than a template may",
+		`payload.list.map(a, payload.list.map(b, a + b))`:                      "takes more work than a template may",
+		`payload.text.replace("a", payload.text)`:                              "makes more than 1 MiB of text",
+		`"` + strings.Repeat("a", relay.MaxTemplate) + `"`:                     "its expressions have",
+		`payload.text.matches("(a|aa)+$")`:                                     "undeclared reference to 'matches'",
+	} {
+		source, err := json.Marshal(map[string]string{"body": body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustRefuse(t, []string{want}, append([]string{"endpoint", "try", "chat", "@" + long, "--template", string(source)}, at...)...)
+		var said journal
+		here := &program{stdin: strings.NewReader(""), stdout: io.Discard, stderr: &said}
+		status := here.run([]string{"endpoint", "try", "--template", writeTemplate(t, string(source)), "--payload", long}, nil)
+		if text := said.take(); status == 0 || !strings.Contains(text, want) {
+			t.Errorf("here: status %d, no %q in %.500s", status, want, text)
+		}
+	}
+	must(t, []string{`"body_cut": true`, `"body_bytes": 4400`}, append([]string{"endpoint", "try", "chat", "@" + long}, at...)...)
+	if n := len(r.Receiver.Requests()); n > 0 {
+		t.Errorf("%d requests", n)
+	}
+	if err := os.WriteFile(long, make([]byte, relay.MaxBody+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustRefuse(t, []string{"the payload has 1048577 bytes, more than the 1048576 of a webhook"},
+		"endpoint", "try", "--template", writeTemplate(t, "body: payload"), "--payload", long)
 }

@@ -66,6 +66,9 @@ func (c *endpointTryCommand) local(p *program) error {
 			return usageError{err}
 		}
 	}
+	if len(payload) > relay.MaxBody {
+		return usageError{fmt.Errorf("the payload has %d bytes, more than the %d of a webhook", len(payload), relay.MaxBody)}
+	}
 	w := relay.Webhook{ID: c.ID, EventType: c.EventType, Body: payload}
 	if c.Tenant != nil {
 		w.Tenant = *c.Tenant
