@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -23,8 +22,6 @@ const (
 	defaultOverlap = 24 * time.Hour
 	// maxOverlap bounds it: a secret that was replaced is not kept for ever.
 	maxOverlap = 90 * 24 * time.Hour
-	// listed is how many endpoints an answer has: it must fit into one message.
-	listed = 500
 )
 
 // target is which endpoint a request is about.
@@ -148,83 +145,6 @@ func (s *Service) rotate(ctx context.Context, r request) (any, error) {
 		return nil, errors.Join(found...)
 	}
 	return s.o.Store.Rotate(ctx, c.Key, relay.Secret(next), time.Duration(overlap), c.By)
-}
-
-// Listing is the answer of list: endpoints by tenant and name, and then those that
-// are held without being registered.
-type Listing struct {
-	Endpoints []Listed `json:"endpoints"`
-	Count     int      `json:"count"`          // of all that match
-	Next      string   `json:"next,omitempty"` // what to ask for as after, if there are more
-}
-
-// Listed is one endpoint of a [Listing].
-type Listed struct {
-	Endpoint string `json:"endpoint"` // its key
-	Tenant   string `json:"tenant,omitempty"`
-	Name     string `json:"name,omitempty"`
-	URL      string `json:"url,omitempty"` // without its query
-	Source   string `json:"source"`        // database, file, or url: known by that alone
-	Held     string `json:"held,omitempty"`
-}
-
-func (s *Service) list(_ context.Context, r request) (any, error) {
-	var tenant *string
-	var held bool
-	var after string
-	limit := listed
-	if len(strings.TrimSpace(string(r.body))) > 0 {
-		found := readObject(r.body, map[string]any{"tenant": &tenant, "held": &held, "after": &after, "limit": &limit})
-		if limit < 1 || limit > listed {
-			found = append(found, fmt.Errorf("limit: is %d, want 1 to %d", limit, listed))
-		}
-		if len(found) > 0 {
-			return nil, errors.Join(found...)
-		}
-	}
-	s.o.Store.look()
-	registry := s.o.Store.o.Registry
-	all := slices.DeleteFunc(append(registry.All(), registry.heldAlone()...), func(ep relay.Endpoint) bool {
-		return tenant != nil && ep.Tenant != *tenant || held && ep.Held == ""
-	})
-	l := Listing{Endpoints: []Listed{}, Count: len(all)}
-	if i := slices.IndexFunc(all, func(ep relay.Endpoint) bool { return ep.Key == after }); i >= 0 {
-		all = all[i+1:]
-	}
-	if len(all) > limit {
-		all = all[:limit]
-		l.Next = all[limit-1].Key
-	}
-	for _, ep := range all {
-		l.Endpoints = append(l.Endpoints, registry.listed(ep))
-	}
-	return l, nil
-}
-
-func (r *Registry) listed(ep relay.Endpoint) Listed {
-	source := "database"
-	switch {
-	case ep.Name == "":
-		source = "url"
-	case r.inFile(ep.Key):
-		source = "file"
-	}
-	return Listed{
-		Endpoint: ep.Key, Tenant: ep.Tenant, Name: ep.Name, URL: withoutQuery(ep.URL), Source: source, Held: ep.Held,
-	}
-}
-
-// heldAlone returns the endpoints that are held without being registered, by their
-// keys.
-func (r *Registry) heldAlone() (all []relay.Endpoint) {
-	r.held.Range(func(_, v any) bool {
-		if ep, ok := v.(*relay.Endpoint); ok && ep.Held != "" {
-			all = append(all, *ep)
-		}
-		return true
-	})
-	slices.SortFunc(all, func(a, b relay.Endpoint) int { return strings.Compare(a.Key, b.Key) })
-	return all
 }
 
 // Tried is the answer of try: the request that a webhook would become, without what

@@ -52,6 +52,10 @@ func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
+// maxRanges is more than anybody needs, and few enough to be looked through after
+// every attempt.
+const maxRanges = 100
+
 func checkLists(ep relay.Endpoint) (faults []error) {
 	if len(ep.Schedule) >= relay.MaxMaxAttempts {
 		faults = append(faults, fmt.Errorf("schedule: has %d waits, want less than %d", len(ep.Schedule), relay.MaxMaxAttempts))
@@ -60,6 +64,12 @@ func checkLists(ep relay.Endpoint) (faults []error) {
 		if d < 0 || d > relay.MaxExpiry {
 			faults = append(faults, fmt.Errorf("schedule: wait %d is %v, want 0 to %v", i+1, d, relay.MaxExpiry))
 		}
+	}
+	if len(ep.Secrets) > relay.MaxSecrets {
+		faults = append(faults, fmt.Errorf("secrets: are %d, and each signs every request: want %d at most", len(ep.Secrets), relay.MaxSecrets))
+	}
+	if len(ep.SuccessCodes) > maxRanges {
+		faults = append(faults, fmt.Errorf("success_codes: are %d ranges, want %d at most", len(ep.SuccessCodes), maxRanges))
 	}
 	for _, c := range ep.SuccessCodes {
 		if c.From < 100 || c.To > 599 || c.From > c.To {

@@ -10,7 +10,7 @@
 //	compile.go   templates, one at a time
 //	seal.go      Sealer: keeps secrets unreadable in the table; rekey.go replaces its key
 //	meant.go     which endpoint a person means
-//	service.go   Service: the NATS micro service; answers.go has its verbs
+//	service.go   Service: the NATS micro service; answers.go and list.go have its verbs
 package endpoint
 
 import (

@@ -40,9 +40,15 @@ func readSettings(raw []byte) (settings, error) {
 	return s, errors.Join(faults...)
 }
 
-// readStored reads settings as they stand in the table. Sealed secrets stay so.
+// readStored reads settings as they stand in the table. Sealed secrets stay so. What
+// relay has written is read in one go; only to say what is wrong each field is looked
+// at.
 func readStored(raw []byte) (settings, error) {
 	var s settings
+	if strictly(raw, &s) == nil {
+		return s, nil
+	}
+	s = settings{}
 	fields := s.fields()
 	fields["query"] = &s.Query
 	faults := readObject(raw, fields)

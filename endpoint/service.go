@@ -111,7 +111,8 @@ func (s *Service) offer(service micro.Service, name, usage string, do verb) erro
 			return
 		}
 		if err := m.RespondJSON(found); err != nil {
-			s.o.Logger.Warn().Err(err).Str("verb", name).Msg("a request about endpoints was not answered")
+			s.o.Logger.Warn().Err(err).Str("verb", name).Msg("an answer about endpoints could not be sent")
+			refuse(m, failed("the answer cannot be sent: %w", err))
 		}
 	}
 	return service.AddEndpoint("endpoints-"+name, micro.HandlerFunc(answer),
@@ -127,8 +128,12 @@ type Refusal struct {
 // faults in one line.
 func refuse(m micro.Request, err error) {
 	var r Refusal
-	for _, fault := range faults(err) {
+	all := faults(err)
+	for _, fault := range all[:min(len(all), maxFaults)] {
 		r.Faults = append(r.Faults, fault.Error())
+	}
+	if more := len(all) - maxFaults; more > 0 { // a refusal must fit into one message too
+		r.Faults = append(r.Faults, fmt.Sprintf("and %d more", more))
 	}
 	body, _ := json.Marshal(r) // texts always have a JSON
 	_ = m.Error(code(err), strings.ReplaceAll(strings.Join(r.Faults, "; "), "\n", " "), body)

@@ -46,7 +46,8 @@ type StoreOptions struct {
 const (
 	defaultPoll    = 250 * time.Millisecond
 	defaultLongest = 10 * time.Minute
-	patience       = 5 * time.Second // with Postgres
+	patience       = 5 * time.Second // with Postgres, for one question
+	loadPatience   = time.Minute     // while relay starts
 	lookPatience   = 2 * time.Second // of who asks for an unknown name
 	pageSize       = 2000            // rows read at a time
 )
@@ -89,7 +90,7 @@ func (s *Store) Load(ctx context.Context) error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	s.revision = 0
-	if err := s.read(ctx); err != nil {
+	if err := s.read(ctx, loadPatience); err != nil {
 		return fmt.Errorf("endpoint: read the registered endpoints: %w", err)
 	}
 	return nil
@@ -135,104 +136,148 @@ func (s *Store) refresh(ctx context.Context, patience time.Duration) error {
 	if s.began.After(asked) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %s", patience))
-	defer cancel()
-	return s.read(ctx)
+	return s.read(ctx, patience)
 }
 
 const latestRevision = `SELECT coalesce(max(revision), 0) FROM relay.endpoint_settings`
 
-// read brings the Registry up to date, with s.reading held.
-func (s *Store) read(ctx context.Context) error {
+// read brings the Registry up to date, with s.reading held. patience is for each
+// question to Postgres. A change of many rows is taken over page by page: what was
+// read counts, also if the next page does not come.
+func (s *Store) read(ctx context.Context, patience time.Duration) error {
 	began := time.Now()
-	var latest int64
-	if err := s.o.Pool.QueryRow(ctx, latestRevision).Scan(&latest); err != nil {
+	latest, err := s.latest(ctx, patience)
+	if err != nil {
 		return err
 	}
 	whole := s.revision == 0 || latest < s.revision // the database is another, or was restored
-	changed := map[string]*relay.Endpoint{}
-	revision := s.revision
+	revision, all := s.revision, map[string]*relay.Endpoint{}
 	if whole {
 		revision = 0
 	}
 	for more := latest != revision; more; {
-		rows, err := s.rows(ctx, `revision > $1 ORDER BY revision LIMIT $2`, revision, pageSize)
+		rows, err := s.within(ctx, patience, `revision > $1 ORDER BY revision LIMIT $2`, revision, pageSize)
 		if err != nil {
 			return err
 		}
-		for _, r := range rows {
-			changed[r.key], revision = s.endpoint(r), r.revision
+		s.take(rows, all)
+		if len(rows) > 0 {
+			revision = rows[len(rows)-1].revision
 		}
-		more = len(rows) == pageSize
+		if more = len(rows) == pageSize; !whole {
+			s.o.Registry.apply(all)
+			s.revision, all = revision, map[string]*relay.Endpoint{}
+		}
 	}
-	if err := s.end(ctx, changed); err != nil {
+	if whole {
+		s.o.Registry.reset(all)
+	}
+	s.revision = revision
+	if err := s.end(ctx, patience); err != nil {
 		return err
 	}
-	switch {
-	case whole:
-		s.o.Registry.reset(changed)
-	case len(changed) > 0:
-		s.o.Registry.apply(changed)
-	}
-	s.revision, s.began = max(revision, 0), began
+	s.began = began
 	return nil
 }
 
+// latest is the revision of the latest change.
+func (s *Store) latest(ctx context.Context, patience time.Duration) (revision int64, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %s", patience))
+	defer cancel()
+	err = s.o.Pool.QueryRow(ctx, latestRevision).Scan(&revision)
+	return revision, err
+}
+
+// within is rows, if they come soon.
+func (s *Store) within(ctx context.Context, patience time.Duration, where string, args ...any) ([]row, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %s", patience))
+	defer cancel()
+	return s.rows(ctx, where, args...)
+}
+
 // end takes secrets away whose time is over.
-func (s *Store) end(ctx context.Context, changed map[string]*relay.Endpoint) error {
+func (s *Store) end(ctx context.Context, patience time.Duration) error {
 	var over []string
 	for key, at := range s.ending {
-		if _, known := changed[key]; !known && !time.Now().Before(at) {
+		if !time.Now().Before(at) {
 			over = append(over, key)
 		}
 	}
-	if len(over) == 0 {
-		return nil
+	for page := range slices.Chunk(over, pageSize) {
+		rows, err := s.within(ctx, patience, `endpoint_key = ANY($1)`, page)
+		if err != nil {
+			return err
+		}
+		changed := make(map[string]*relay.Endpoint, len(rows))
+		s.take(rows, changed)
+		s.o.Registry.apply(changed)
 	}
-	rows, err := s.rows(ctx, `endpoint_key = ANY($1)`, over)
-	for _, r := range rows {
-		changed[r.key] = s.endpoint(r)
-	}
-	return err
+	return nil
 }
 
-// endpoint makes what the Registry is to know of a row: nil if it was deleted. One
-// that cannot be read is held, so that nothing is sent unsigned or to where it does
-// not belong.
-func (s *Store) endpoint(r row) *relay.Endpoint {
-	delete(s.ending, r.key)
-	if r.deletedAt != nil {
-		s.note(r, nil)
-		return nil
+// known is what relay is to know of a row.
+type known struct {
+	endpoint *relay.Endpoint // nil: it was deleted
+	end      time.Time       // when the next of its secrets signs no more; zero if none ever does
+	fault    error           // why it cannot be used
+}
+
+// take puts what the Registry is to know of rows into found. Opening them is all
+// computing, so that all cores have a part of it.
+func (s *Store) take(rows []row, found map[string]*relay.Endpoint) {
+	all := make([]known, len(rows))
+	part := (len(rows) + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0)
+	var working sync.WaitGroup
+	for from := 0; from < len(rows); from += part {
+		working.Go(func() {
+			for i := from; i < min(from+part, len(rows)); i++ {
+				all[i] = s.known(rows[i])
+			}
+		})
 	}
-	ep := &relay.Endpoint{Key: r.key, Tenant: r.tenant, URL: r.url}
+	working.Wait()
+	for i, r := range rows {
+		delete(s.ending, r.key)
+		if !all[i].end.IsZero() {
+			s.ending[r.key] = all[i].end
+		}
+		s.note(r, all[i].fault)
+		found[r.key] = all[i].endpoint
+	}
+}
+
+// known reads a row. One that cannot be read is held, so that nothing is sent
+// unsigned or to where it does not belong.
+func (s *Store) known(r row) (k known) {
+	if r.deletedAt != nil {
+		return known{}
+	}
+	k.endpoint = &relay.Endpoint{Key: r.key, Tenant: r.tenant, URL: r.url}
 	if r.settings != nil {
-		s.note(r, s.fill(ep, r))
-	} else {
-		s.note(r, nil)
+		k.fill(s, r)
 	}
 	if held := r.held(); held != "" {
-		ep.Held = held
+		k.endpoint.Held = held
 	}
 	if r.releasedAt != nil {
-		ep.Released = *r.releasedAt
+		k.endpoint.Released = *r.releasedAt
 	}
-	return ep
+	return k
 }
 
 // fill completes an endpoint by its settings, or holds it. A row whose key is not
 // that of its name registers nothing.
-func (s *Store) fill(ep *relay.Endpoint, r row) error {
+func (k *known) fill(s *Store, r row) {
 	if nameKey(r.tenant, r.name) != r.key {
-		return errors.New("endpoint_key does not belong to tenant and name: register the endpoint by relay endpoint put")
+		k.fault = errors.New("endpoint_key does not belong to tenant and name: register the endpoint by relay endpoint put")
+		return
 	}
+	ep := k.endpoint
 	ep.Name = r.name
 	opened, err := s.open(r)
 	if err == nil {
-		left, next := opened.expired(time.Now())
-		if !next.IsZero() {
-			s.ending[r.key] = next
-		}
+		var left settings
+		left, k.end = opened.expired(time.Now())
 		*ep = left.endpoint()
 		ep.Shape = s.shaper(opened.Template)
 		if ep.URL, err = relay.CheckURL(ep.URL); err == nil {
@@ -242,7 +287,7 @@ func (s *Store) fill(ep *relay.Endpoint, r row) error {
 	if err != nil {
 		ep.Held = "faulty: its settings cannot be used: " + err.Error()
 	}
-	return err
+	k.fault = err
 }
 
 // note says what is wrong with a row, once.
