@@ -91,5 +91,27 @@ func TestAnEndpointThatHasFailedForLongIsDisabled(t *testing.T) {
 	}
 }
 
+// What is kept for one that was disabled so is delivered when it is enabled.
+func TestWhatALongFailureKeptIsDelivered(t *testing.T) {
+	t.Parallel()
+	const n = 20
+	r, key := startWithShop(t, relaytest.Options{Consumer: consumer.Options{Sweep: 50 * time.Millisecond}})
+	r.Receiver.Always(relaytest.Status(http.StatusInternalServerError))
+	r.RequireDead(r.Publish(map[string]any{"endpoint": "shop", "max_attempts": 1}))
+	if _, err := r.DB.Exec(t.Context(), "UPDATE relay.endpoints SET failing_since = last_failure_at - interval '6 days'"); err != nil {
+		t.Fatal(err)
+	}
+	if !r.Eventually(func() bool { ep, err := r.Store.Get(t.Context(), key); return err == nil && ep.State.DisabledAt != nil }) {
+		t.Fatal("it is not disabled")
+	}
+	forShop(t, r, r.Receiver.URL, n)
+	requireParked(t, r, n)
+	r.Receiver.Always(relaytest.Status(http.StatusOK))
+	set(t, r, key, endpoint.Enabled, "")
+	requireDelivered(t, r, n, "shop_")
+	requireOnce(t, r.Receiver, n, "shop_", nil)
+	requireEmpty(t, r)
+}
+
 // looks waits until relay has looked for failing endpoints a few times.
 func looks() { <-time.After(time.Second) } // every 300 ms
