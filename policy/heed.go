@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/http"
 	"strings"
 
 	"github.com/relaywebhooks/relay"
@@ -10,7 +11,9 @@ import (
 // become of its webhooks. It is heeded where [relay.Endpoint].Heed is set.
 const headerDelivery = "Webhook-Delivery"
 
-// What a receiver may say in it, in any capitals. Everything else means nothing.
+// What a receiver may say in it, in any capitals. Everything else means nothing,
+// and so do two of them: what stands in the way may join two headers into one
+// list, by which their meaning must not change.
 const (
 	sayDisable = "disable"       // send me no more
 	sayAbort   = "abort-message" // do not try this one again
@@ -26,11 +29,24 @@ const (
 //
 // What the status teaches the circuit, and whether it throttles, stays as it is.
 func heed(j judgement, a relay.Attempt, ep *relay.Endpoint) judgement {
-	switch said := strings.TrimSpace(a.Header.Get(headerDelivery)); {
-	case strings.EqualFold(said, sayDisable) && ep.Name != "":
+	switch said := heard(a.Header); {
+	case says(said, sayDisable) && ep.Name != "":
 		j.disable = describeStatus(a.Status) + " with webhook-delivery: " + sayDisable
-	case strings.EqualFold(said, sayAbort) && !j.success:
+	case says(said, sayAbort) && !j.success:
 		j.retry, j.disable, j.why = false, "", "the endpoint does not want it (webhook-delivery: "+sayAbort+")"
 	}
 	return j
 }
+
+// heard is the one value of the header, "" if there is not just one.
+func heard(h http.Header) string {
+	values := h[headerDelivery]
+	if len(values) != 1 {
+		return ""
+	}
+	return strings.Trim(values[0], " \t")
+}
+
+// says reports whether a receiver says a word. Letters of other scripts, which
+// [strings.EqualFold] takes for those of the word, have more bytes.
+func says(said, word string) bool { return len(said) == len(word) && strings.EqualFold(said, word) }

@@ -134,10 +134,22 @@ func TestJudgeHeedsTheHeader(t *testing.T) {
 		"410 that says nothing":   {heeding, 410, "", judgement{circuit: alive, why: noMore, disable: "410 Gone"}},
 		"something else":          {heeding, 500, "disable-me", judgement{retry: true, circuit: failing}},
 		"a list":                  {heeding, 500, "disable, abort-message", judgement{retry: true, circuit: failing}},
+		"a list of one":           {heeding, 500, "disable,", judgement{retry: true, circuit: failing}},
+		"in quotes":               {heeding, 500, `"disable"`, judgement{retry: true, circuit: failing}},
+		"with a parameter":        {heeding, 500, "disable; now", judgement{retry: true, circuit: failing}},
+		"in look-alike letters":   {heeding, 500, "di\u017fable", judgement{retry: true, circuit: failing}},
+		"with a dotted capital I": {heeding, 500, "d\u0130sable", judgement{retry: true, circuit: failing}},
+		"with a space of Unicode": {heeding, 500, "\u00a0disable", judgement{retry: true, circuit: failing}},
 	} {
 		a := relay.Attempt{Kind: relay.Response, Status: c.status, Header: http.Header{"Webhook-Delivery": {c.said}}}
 		if got := judge(a, &c.endpoint); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+	for _, two := range [][]string{{"disable", "abort-message"}, {"x", "disable"}, {"disable", "disable"}} {
+		a := relay.Attempt{Kind: relay.Response, Status: 500, Header: http.Header{"Webhook-Delivery": two}}
+		if got := judge(a, &heeding); got != (judgement{retry: true, circuit: failing}) {
+			t.Errorf("%q: %+v", two, got)
 		}
 	}
 }
