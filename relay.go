@@ -135,6 +135,11 @@ type TLS struct {
 	Key         Secret // PEM; of Certificate
 }
 
+// Format hides all of it. Where fmt meets a pointer under a verb that is not for
+// pointers, it prints what is behind it, and asks no method there: not even that of
+// Key.
+func (TLS) Format(to fmt.State, _ rune) { _, _ = to.Write([]byte(hidden)) }
+
 // Shaper gives a webhook the form that its endpoint understands: another body,
 // other headers, another URL query. It changes nothing in w itself, and is safe
 // for concurrent use. An error means that it never will: the webhook is dead. But

@@ -57,6 +57,9 @@ type basic struct {
 	Password secret `json:"password"`
 }
 
+// Format hides all of it, for the reason that [relay.TLS] has to.
+func (basic) Format(to fmt.State, _ rune) { _, _ = to.Write([]byte(hidden)) }
+
 // secrets calls do for every secret, with the field that it stands in. do may
 // change it.
 func (s *settings) secrets(do func(field string, value *secret) error) error {
