@@ -144,7 +144,7 @@ func TestReadySaysEverythingThatIsWrong(t *testing.T) {
 	}
 }
 
-func TestTokenIsAskedFor(t *testing.T) {
+func TestTokenIsAskedFor(t *testing.T) { // M2
 	down := func(context.Context) error { return errors.New("db.internal:5432 refused") }
 	url := serve(t, admin.Options{Token: token, Checks: map[string]func(context.Context) error{"postgres": down}})
 	for _, wrong := range []string{"", "x", token[:31], token + "0", strings.ToUpper(token)} {
@@ -171,7 +171,7 @@ func TestTokenIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestProfilesAreServedOnLoopbackOnly(t *testing.T) {
+func TestProfilesAreServedOnLoopbackOnly(t *testing.T) { // S7
 	url := serve(t, admin.Options{})
 	if code, _ := get(t, url+"/debug/pprof/heap", ""); code != 200 {
 		t.Errorf("on loopback: %d", code)
@@ -188,7 +188,7 @@ func TestProfilesAreServedOnLoopbackOnly(t *testing.T) {
 	}
 }
 
-func TestOpenServerIsRefused(t *testing.T) {
+func TestOpenServerIsRefused(t *testing.T) { // M1
 	for _, tc := range []struct {
 		address string
 		token   relay.Secret
@@ -239,7 +239,7 @@ func TestReboundNameIsRefused(t *testing.T) {
 	}
 }
 
-func TestOnlyGetIsServed(t *testing.T) {
+func TestOnlyGetIsServed(t *testing.T) { // M4
 	url := serve(t, admin.Options{})
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/metrics", nil)
 	if err != nil {

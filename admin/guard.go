@@ -88,11 +88,13 @@ func (g guard) require(scope Scope, next http.Handler) http.Handler {
 	})
 }
 
-// headers closes two doors of browsers: sniffing, and a page whose host name was
-// made to point at loopback, which would otherwise read an unguarded server.
+// headers closes three doors of browsers: sniffing, running what an answer holds,
+// and a page whose host name was made to point at loopback, which would otherwise
+// read an unguarded server.
 func (g guard) headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'")
 		w.Header().Set("Cache-Control", "no-store")
 		if g.loopback && !g.needed() && !loopbackHost(hostname(r.Host)) {
 			http.Error(w, "ask for this server by a loopback address or as localhost", http.StatusMisdirectedRequest)

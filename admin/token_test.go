@@ -11,7 +11,7 @@ import (
 	"github.com/relaywebhooks/relay/admin"
 )
 
-// Each token opens what its scopes name and nothing else, and the plain one
+// M3, M10: each token opens what its scopes name and nothing else, and the plain one
 // everything.
 func TestTokensHaveScopes(t *testing.T) {
 	down := func(context.Context) error { return errors.New("db.internal:5432 refused") }
@@ -106,7 +106,7 @@ func TestFaultyTokensAreRefused(t *testing.T) {
 	}
 }
 
-// --set may bring secrets, which /debug/pprof/cmdline would show.
+// S7: --set may bring secrets, which /debug/pprof/cmdline would show.
 func TestCommandLineIsNotServed(t *testing.T) {
 	url := serve(t, admin.Options{Token: token})
 	for _, page := range []string{"/debug/pprof/cmdline", "/debug/pprof/cmdline/", "/debug/pprof//cmdline", "/debug/vars"} {
