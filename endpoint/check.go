@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/relaywebhooks/relay"
 	"github.com/relaywebhooks/relay/signature"
@@ -25,7 +27,7 @@ func check(ep relay.Endpoint) (faults []error) {
 	case len(ep.Name) > relay.MaxName:
 		fail("name: is longer than %d bytes", relay.MaxName)
 	case hasControl(ep.Name):
-		fail("name: holds a control character")
+		fail("name: holds a control character or invalid UTF-8")
 	}
 	if len(ep.Tenant) > relay.MaxName || hasControl(ep.Tenant) {
 		fail("tenant: is longer than %d bytes, or holds a control character", relay.MaxName)
@@ -48,8 +50,10 @@ func check(ep relay.Endpoint) (faults []error) {
 	return append(faults, checkLists(ep)...)
 }
 
+// hasControl is what it is where messages are read: a name that no message may
+// hold is not registered.
 func hasControl(s string) bool {
-	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+	return strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError })
 }
 
 // maxRanges is more than anybody needs, and few enough to be looked through after
@@ -76,12 +80,31 @@ func checkLists(ep relay.Endpoint) (faults []error) {
 			faults = append(faults, fmt.Errorf("success_codes: %d–%d, want a range within 100–599", c.From, c.To))
 		}
 	}
-	for i, s := range ep.Secrets {
-		if _, err := signature.NewSigner(string(s)); err != nil {
+	if n := len(ep.SuccessCodes); n > statusCodes {
+		faults = append(faults, fmt.Errorf("success_codes: has %d ranges, more than there are codes", n))
+	}
+	return slices.Concat(faults, checkSecrets(ep.Secrets), checkHeader(ep), checkExchange(ep))
+}
+
+// statusCodes is how many there are, from 200 to 599.
+const statusCodes = 400
+
+// checkSecrets has the signer read the secrets, one by one and then all: what it
+// does not take together would fail at the first request.
+func checkSecrets(secrets []relay.Secret) (faults []error) {
+	all := make([]string, len(secrets))
+	for i, s := range secrets {
+		all[i] = string(s)
+		if _, err := signature.NewSigner(all[i]); err != nil {
 			faults = append(faults, fmt.Errorf("secrets: number %d: %w", i+1, err))
 		}
 	}
-	return slices.Concat(faults, checkHeader(ep), checkExchange(ep))
+	if len(faults) == 0 && len(all) > 0 {
+		if _, err := signature.NewSigner(all...); err != nil {
+			faults = append(faults, fmt.Errorf("secrets: %w (one that was replaced counts until its overlap has ended)", err))
+		}
+	}
+	return faults
 }
 
 func checkHeader(ep relay.Endpoint) (faults []error) {

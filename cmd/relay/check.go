@@ -235,10 +235,17 @@ func (c *checker) packages() {
 
 // secrets has the signer read the secrets; its errors do not repeat them.
 func (c *checker) secrets(key string, secrets []relay.Secret) {
+	all := make([]string, len(secrets))
+	good := len(secrets) > 0
 	for i, secret := range secrets {
-		if _, err := signature.NewSigner(string(secret)); err != nil {
+		all[i] = string(secret)
+		if _, err := signature.NewSigner(all[i]); err != nil {
 			c.wrong(key, "item %d is %s", i+1, strings.TrimPrefix(err.Error(), "signature: secret 1 of 1: "))
+			good = false
 		}
+	}
+	if _, err := signature.NewSigner(all...); good && err != nil { // too many
+		c.wrong(key, "holds %s", strings.TrimPrefix(err.Error(), "signature: "))
 	}
 }
 

@@ -68,6 +68,7 @@ func TestOneFault(t *testing.T) {
 		{set: "nats.sync=0s", want: "must be always, or a duration"},
 		{set: "nats.url=127.0.0.1:4222", want: "is not the URL of a NATS server"},
 		{set: "nats.url=http://127.0.0.1", want: "is not the URL of a NATS server"},
+		{set: "signing.secrets=" + strings.Repeat(oldSecret+",", 32) + oldSecret, want: "holds 33 secrets, want at most 32"},
 		{set: "policy.jitter=1", want: "must be at most 0.9"},
 		{set: "policy.jitter=NaN", want: "must be a number"},
 		{text: "policy: {rate: .inf}", want: "must be a number"},
