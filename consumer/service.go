@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/relaywebhooks/relay"
 )
 
 // The NATS micro service that operators ask.
@@ -108,7 +111,7 @@ func (r *service) endpointKey(req micro.Request, text string) (string, error) {
 	if err != nil {
 		return "", errors.New(strings.TrimPrefix(err.Error(), "endpoint: "))
 	}
-	if strings.ContainsAny(ep.Key, ".*> \t") {
+	if key := ep.Key; strings.ContainsAny(key, ".*> \t") || hasControl(key) || !utf8.ValidString(key) || len(key) > relay.MaxName {
 		return "", fmt.Errorf("no endpoint is named %q", clip(text))
 	}
 	return ep.Key, nil // at least it stands in the subjects as one would

@@ -106,7 +106,7 @@ func (s *Service) delete(ctx context.Context, r request) (any, error) {
 		err = s.o.Store.Delete(ctx, c.Key, c.By)
 	}
 	if errors.Is(err, ErrUnknown) {
-		err = fmt.Errorf("endpoint: %s %w: resume or enable what is held by its URL alone", cmp.Or(c.Name, c.URL, c.Key), ErrUnknown)
+		err = fmt.Errorf("endpoint: %.80s %w: resume or enable what is held by its URL alone", legible(cmp.Or(c.Name, c.URL, c.Key)), ErrUnknown)
 	}
 	return Done{Done: Deleted, Endpoint: c.Key, Name: c.Name, Tenant: c.Tenant, URL: c.URL}, err
 }

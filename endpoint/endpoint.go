@@ -180,6 +180,12 @@ func withoutQuery(canonical string) string {
 // letters are base32's in lower case. 128 bits in 5-bit letters make 26 of them.
 var letters = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
+// isKey reports whether a text has the form of a key.
+func isKey(text string) bool {
+	raw, err := letters.DecodeString(text)
+	return err == nil && len(raw) == 16
+}
+
 // hash never meets for a name and a URL, nor for two tenants: no canonical URL
 // begins with "name:" or "tenant:", and no tenant holds a NUL.
 func (t title) hash() string {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -92,11 +93,22 @@ func readObject(raw []byte, fields map[string]any) (faults []error) {
 			if fields[name] == nil {
 				err = fmt.Errorf("%w; there are %s", err, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 			}
-			faults = append(faults, fmt.Errorf("%.80s: %w", name, err))
+			faults = append(faults, fmt.Errorf("%.80s: %w", legible(name), err))
 		}
 		seen[name] = true
 	}
 	return append(faults, readEnd(dec)...)
+}
+
+// legible is the name of a field in a fault, which may go into a header, a log and a
+// terminal.
+func legible(name string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, name)
 }
 
 // readEnd reads the closing brace, after which nothing may follow.

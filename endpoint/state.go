@@ -118,6 +118,9 @@ func (s *Store) who(ctx context.Context, key string) (Change, error) {
 		return Change{Key: key, Tenant: ep.Tenant, Name: ep.Name, URL: withoutQuery(ep.URL)}, nil
 	}
 	c := Change{Key: key}
+	if !isKey(key) { // nor would Postgres take every text that a person may write
+		return c, fmt.Errorf("endpoint: %.80q %w", key, ErrUnknown)
+	}
 	err := s.o.Pool.QueryRow(ctx, `SELECT url, coalesce(tenant, '') FROM relay.endpoints WHERE endpoint_key = $1 AND name IS NULL`, key).
 		Scan(&c.URL, &c.Tenant)
 	switch {
