@@ -83,7 +83,7 @@ func unreadable(err error) error {
 
 // canonicalHost returns host and port as they go into the canonical URL.
 func canonicalHost(u *url.URL) (string, error) {
-	host, port := strings.ToLower(u.Hostname()), u.Port()
+	host, port := u.Hostname(), u.Port()
 	if host == "" {
 		return "", errors.New("URL: no host")
 	}
@@ -99,6 +99,7 @@ func canonicalHost(u *url.URL) (string, error) {
 	} else if err := checkName(host); err != nil {
 		return "", err
 	}
+	host = strings.ToLower(host)
 	if port == "" {
 		return host, nil
 	}
@@ -114,14 +115,15 @@ func canonicalHost(u *url.URL) (string, error) {
 
 // checkName refuses what cannot be a DNS name or an IPv4 address. A name in
 // another script must come in its xn-- form: relay then shows what it calls,
-// and no look-alike digit turns into an address on the way.
+// and no look-alike digit turns into an address on the way. It is looked at before
+// capitals become small letters: of the Kelvin sign that would make a k.
 func checkName(host string) error {
 	if len(host) > 253 {
 		return errors.New("URL: the host is longer than 253 bytes")
 	}
 	for i := range len(host) {
 		switch c := host[i]; {
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
 		case c >= 0x80:
 			return errors.New("URL: the host is not in ASCII; write it in its xn-- form")
 		default:

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/relaywebhooks/relay"
 )
@@ -52,6 +53,7 @@ func TestCheckURLRefuses(t *testing.T) {
 		"https://example.com:0/", "https://example.com:65536/", "https://example.com:99999/", "https://example.com:-1/",
 		"https://example.com:http/", "https://example.com/%zz", "https://[fe80::1%25eth0]/", "https://[::1/", "https://[127.0.0.1]/",
 		"https://[::ffff:127.0.0.1%25lo]/", "https://①②⑦.⓪.⓪.①/", "https://127。0。0。1/", "https://exämple.com/",
+		"https://\u212aelvin.example/", "https://\u0130nternal.example/", "https://\u017fhop.example/", // small letters in ASCII, or capitals
 		"https://%31%32%37.0.0.1/", "https://a..b/", "https://.a/", "https://a,b/", "https://a*b/",
 		"https://" + strings.Repeat("a", 64) + ".com/", "https://" + strings.Repeat("abc.", 64) + "com/", long,
 		"https://example.com/" + strings.Repeat("é", 900), "https://exam\x00ple.com/", "https://example.com/\x7f",
@@ -95,6 +97,12 @@ func FuzzCheckURL(f *testing.F) {
 		}
 		if again, err := relay.CheckURL(got); err != nil || again != got {
 			t.Fatalf("%q became %q, which becomes %q, %v", raw, got, again, err)
+		}
+		_, place, _ := strings.Cut(raw, "://")
+		place, _, _ = strings.Cut(place, "/")
+		place, _, _ = strings.Cut(place, "?")
+		if strings.ContainsFunc(place, func(r rune) bool { return r > unicode.MaxASCII }) {
+			t.Fatalf("%q is another script's spelling of %q", raw, got)
 		}
 		for i := range len(got) {
 			if got[i] <= ' ' || got[i] >= 0x7f {
