@@ -215,7 +215,7 @@ func (r *reading) check(m meta) {
 	if w.ExpiresAt.After(accepted.Add(relay.MaxExpiry)) {
 		r.fault("expires_at", "more than 90 days ahead")
 	}
-	if !w.ExpiresAt.IsZero() && !w.ExpiresAt.After(w.ScheduledAt) {
+	if !w.ExpiresAt.IsZero() && !w.ScheduledAt.IsZero() && !w.ExpiresAt.After(w.ScheduledAt) {
 		r.fault("expires_at", "not after scheduled_at")
 	}
 	if !m.replayed.IsZero() { // a replay is asked for by a person who knows how old the letter is

@@ -88,6 +88,11 @@ func TestProducersE14TheSameMsgIDTwice(t *testing.T) {
 		}
 	}
 	r.RequireDelivered("order-17")
+	// JetStream knows no tenants: another's is taken for a repetition, and its publisher is told. SECURITY.md says what to do.
+	ack, err := r.JS.Publish(t.Context(), consumer.SubjectTenant+"b", []byte(`{"url":"`+r.Receiver.URL+`"}`), jetstream.WithMsgID("order-17"))
+	if err != nil || !ack.Duplicate {
+		t.Errorf("of another tenant: %+v, %v", ack, err)
+	}
 	requireEmpty(t, r)
 	if n := len(r.Receiver.Requests()); n != 1 {
 		t.Errorf("%d requests", n)

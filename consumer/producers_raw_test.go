@@ -81,7 +81,7 @@ func headerCases() []producer {
 		{name: "H8 51 headers", header: rawTo(numbered(51)...), want: dead("headers: 51, more than 50")},
 		{name: "H8 8 KiB of headers", header: rawTo("Relay-Header-X", x(8<<10-1)), want: sent("").with("X", x(8<<10-1))},
 		{name: "H8 8 KiB of headers and 1", header: rawTo("Relay-Header-X", x(8<<10)), want: dead("headers: 8193 bytes, more than 8192")},
-		{name: "H10 User-Agent", header: rawTo(), want: sent("").with("Idempotency-Key", "")},
+		{name: "H10 User-Agent", header: rawTo("User-Agent", "evil"), want: sent("").with("User-Agent", "relay/dev", "Idempotency-Key", "")},
 		{name: "a value in Latin-1", header: rawTo("Relay-Header-X", "caf\xe9"), want: sent("").with("X", "caf\xe9")},
 		{name: "a value with a tab", header: rawTo("Relay-Header-X", "a\tb"), want: sent("").with("X", "a\tb")},
 		{name: "a name in small letters", header: rawTo("relay-header-x-shop", "17"), want: sent("").with("X-Shop", "17")},

@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -10,8 +12,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 	"github.com/rs/zerolog"
 
+	"github.com/relaywebhooks/relay/endpoint"
 	"github.com/relaywebhooks/relay/relaytest"
 	"github.com/relaywebhooks/relay/relaytest/hostile"
 )
@@ -84,6 +89,16 @@ func invalidPlaces() (all []place) {
 		"U15 bare percent": "https://example.com/%", "U15 no hexadecimal": "https://example.com/%zz",
 		"U17 another script": "https://exämple.com/", "U17 look-alike": "https://еxample.com/", "U17 right to left": "https://example\u202e.com/",
 		"A28 zone": "http://[fe80::1%25eth0]/", "A28 zone of loopback": "http://[::ffff:127.0.0.1%25lo]/", "A28 zone unescaped": "http://[fe80::1%eth0]/",
+		"U9 user and password of an address": "http://u:p@[::1]/", "U9 nothing but at": "http://@/", "U9 at twice": "http://a@b@example.com/", "U9 at after a port": "http://example.com:80@169.254.169.254/",
+		"U6 a mark before the scheme": "\ufeffhttp://example.com/", "U6 another's scheme around it": "view-source:http://example.com/", "U6 jar": "jar:http://example.com!/",
+		"U7 four slashes": "http:////example.com/", "U7 slash and backslash": `http:/\example.com/`, "U7 slashes that look alike": "http:\u2215\u2215example.com/",
+		"U11 NUL, escaped, in the host": "http://127.0.0.1%00.example.com/", "U11 tab, escaped, in the host": "http://127.0.0.1%09/", "U11 dot, escaped, in the host": "http://169%2e254%2e169%2e254/",
+		"U11 soft hyphen": "http://exam\u00adple.com/", "U11 one-dot leader": "http://127\u20240\u20240\u20241/", "U11 semicolon in the host": "http://127.0.0.1;example.com/",
+		"U11 no host but a dot": "http://./", "U11 only dots": "http://.../", "U11 a dot first": "http://.example.com/", "U11 two dots last": "http://example.com../", "U11 plus in the host": "http://a+b/",
+		"U12 fragment, escaped at": "http://example.com#%40169.254.169.254/", "U13 full-width port": "http://example.com:８０/", "U13 port with a space, escaped": "http://example.com:80%20/", "U13 port of 20 digits": "http://example.com:18446744073709551696/",
+		"U17 circled letters": "https://ⓔxample.com/", "U17 Kelvin sign": "https://\u212aelvin.example/", "U17 sharp s": "https://faß.example/",
+		"A28 zone of an unspecified address": "http://[::%25lo]/", "A36 IPv6 without brackets": "http://::1/", "A36 brackets and more": "http://[::1]example.com/", "A36 future address": "http://[v1.fe80::a]/",
+		"A36 IPv4 of five in IPv6": "http://[::ffff:1.2.3.4.5]/", "A36 zeros before IPv4 in IPv6": "http://[::ffff:0177.0.0.1]/", "A36 brackets around a name": "http://[localhost]/", "A36 nothing in brackets": "http://[]/",
 		"A33 brackets around IPv4": "http://[127.0.0.1]/", "A33 no end of the bracket": "http://[::1/", "A34 full width": "http://①②⑦.⓪.⓪.①/", "A34 ideographic stops": "http://127。0。0。1/",
 		"A34 full-width dots": "http://127．0．0．1/", "A34 superscript": "http://¹²⁷.0.0.1/",
 	} {
@@ -105,6 +120,7 @@ func forbiddenPlaces(port string) (all []place) {
 		"A24 NAT64 metadata": "[64:ff9b::169.254.169.254]", "A25 local NAT64": "[64:ff9b:1::a9fe:a9fe]", "A26 6to4": "[2002:7f00:1::]", "A27 Teredo": "[2001:0:a9fe:a9fe::]",
 		"A28 link-local": "[fe80::1]", "A29 unique local": "[fc00::1]", "A29 AWS, IPv6": "[fd00:ec2::254]", "A29 GCP, IPv6": "[fd20:ce::254]", "A30 site-local": "[fec0::1]",
 		"A31 multicast, IPv6": "[ff02::1]", "A32 translated": "[::ffff:0:127.0.0.1]", "A36 documentation": "[2001:db8::1]", "A36 SRv6": "[5f00::1]", "A36 discard": "[100::1]",
+		"A33 localhost": "localhost", "A33 localhost in capitals": "LOCALHOST", "A36 loopback written out": "[0:0:0:0:0:0:0:1]", "A23 NAT64 in capitals": "[64:FF9B::127.0.0.1]",
 		"A36 written out": "[0000:0000:0000:0000:0000:ffff:7f00:0001]", "A36 upper case": "[::FFFF:7F00:1]",
 	}
 	for name, host := range hosts {
@@ -126,6 +142,7 @@ func TestWhereRelayDoesNotCall(t *testing.T) {
 	listen(t, "127.0.0.78:"+port)
 	listen(t, "[::1]:"+port)
 	runApp(t, r, "delivery.allow="+allowed+"/32", "delivery.ports=80,443,8443,"+port)
+	refusesToRegister(t, r, invalidPlaces())
 
 	places := append(invalidPlaces(), forbiddenPlaces(port)...)
 	slices.SortFunc(places, func(a, b place) int { return strings.Compare(a.name, b.name) })
@@ -149,6 +166,50 @@ func TestWhereRelayDoesNotCall(t *testing.T) {
 				t.Errorf("the letter says %v", letter.Header)
 			}
 		})
+	}
+}
+
+// refusesToRegister: what is no place for an event is none for an endpoint.
+func refusesToRegister(t *testing.T, r *relaytest.Relay, places []place) {
+	t.Helper()
+	if !r.Eventually(func() bool { // relay offers its services a moment after it began
+		_, err := r.Conn.Request(endpoint.SubjectEndpoints+"list", nil, relaytest.Patience)
+		return !errors.Is(err, nats.ErrNoResponders)
+	}) {
+		t.Fatal("nobody answers")
+	}
+	for _, p := range places {
+		settings, err := json.Marshal(map[string]string{"name": "hostile", "url": p.url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := r.Conn.Request(endpoint.SubjectEndpoints+"put", settings, relaytest.Patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refusal endpoint.Refusal
+		if err := json.Unmarshal(m.Data, &refusal); err != nil || m.Header.Get(micro.ErrorCodeHeader) != "400" ||
+			len(refusal.Faults) == 0 || !strings.HasPrefix(refusal.Faults[0], "url: ") || strings.Contains(string(m.Data), "canary") {
+			t.Errorf("%s: %.80q is registered, or refused for something else: %s", p.name, p.url, m.Data)
+		}
+	}
+	var rows int
+	if err := r.DB.QueryRow(t.Context(), "SELECT count(*) FROM relay.endpoint_settings").Scan(&rows); err != nil || rows != 0 {
+		t.Errorf("%d endpoints stand in the table, %v", rows, err)
+	}
+}
+
+// U8: where only https may be called, http is not, and the row says so.
+func TestHTTPSOnlyInTheRecord(t *testing.T) {
+	r := relaytest.Start(t)
+	r.Stop()
+	port := listen(t, allowed+":0") // fails the test if it is called
+	runApp(t, r, "delivery.allow="+allowed+"/32", "delivery.ports="+port, "delivery.https_only=true")
+	id := r.Publish(map[string]any{"url": "http://" + allowed + ":" + port + "/?canary", "payload": 1})
+	w := r.RequireDead(id)
+	attempts := r.Attempts(id)
+	if len(attempts) != 1 || attempts[0].Kind != "blocked" || !strings.Contains(w.Reason, "only https is called") || strings.Contains(w.Reason, "canary") {
+		t.Errorf("%+v, attempts %+v", w, attempts)
 	}
 }
 
@@ -232,5 +293,11 @@ func TestHostileReceiversInTheRecord(t *testing.T) {
 				t.Errorf("%+v, attempt %+v", w, a)
 			}
 		})
+	}
+	for _, view := range []string{"webhook_status", "dead_letters", "endpoint_health"} { // no answer spoils them for the rest
+		var rows int
+		if err := r.DB.QueryRow(t.Context(), "SELECT count(row_to_json(v)::text) FROM relay."+view+" v").Scan(&rows); err != nil || rows == 0 {
+			t.Errorf("relay.%s: %d rows, %v", view, rows, err)
+		}
 	}
 }

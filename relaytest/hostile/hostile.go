@@ -33,7 +33,7 @@ const (
 
 // Answers returns them all.
 func Answers() []Answer {
-	return slices.Concat(slow(), endless(), invalid(), odd(), loaded(), retryAfters())
+	return slices.Concat(slow(), endless(), invalid(), sizes(), odd(), interim(), loaded(), retryAfters())
 }
 
 // slow takes longer than anybody waits.
@@ -89,10 +89,42 @@ func invalid() []Answer {
 		{"R1 HTTP/9.9", func(c net.Conn) { Write(c, "HTTP/9.x 200 No\r\n\r\n") }, "protocol", 0},
 		{"R1 banner of another protocol", func(c net.Conn) { Write(c, "SSH-2.0-OpenSSH_9.2\r\n") }, "protocol", 0},
 		{"R1 header without a colon", func(c net.Conn) { Write(c, OK+"nonsense\r\n\r\n") }, "protocol", 0},
+		{"header without a name", func(c net.Conn) { Write(c, OK+": x\r\n\r\n") }, "protocol", 0},
+		{"HTTP/0.9", func(c net.Conn) { Write(c, "<html>hello</html>\r\n"); Close(c) }, "protocol", 0},
+		{"preface of HTTP/2", func(c net.Conn) { Write(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); UntilClosed(c) }, "protocol", 0},
+		{"version in small letters", func(c net.Conn) { Write(c, "http/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") }, "protocol", 0},
+		{"empty lines before the status", func(c net.Conn) { Write(c, "\r\n\r\n"+OK+"Content-Length: 0\r\n\r\n") }, "protocol", 0},
 		{"R1 reset in the headers", func(c net.Conn) { Write(c, OK+"X: "); Reset(c) }, "reset", 0},
 		{"R1 closed at once", Close, "reset", 0},
 		{"R1 reset at once", Reset, "reset", 0},
 		{"R1 length beyond all bounds", func(c net.Conn) { Write(c, OK+"Content-Length: 99999999999999999999\r\n\r\n") }, "protocol", 0},
+	}
+}
+
+// sizes says in odd ways how long the answer is.
+func sizes() []Answer {
+	chunked := func(name, chunks, class string) Answer {
+		return Answer{name, func(c net.Conn) { Write(c, Chunked+chunks); Close(c) }, class, 200}
+	}
+	headed := func(name, head, class string, status int) Answer {
+		return Answer{name, func(c net.Conn) { Write(c, OK+head+"\r\n\r\nhello"); Close(c) }, class, status}
+	}
+	return []Answer{
+		chunked("chunk longer than it says", "3\r\nhello\r\n0\r\n\r\n", "protocol"),
+		chunked("chunk size with 0x", "0x5\r\nhello\r\n0\r\n\r\n", "protocol"),
+		chunked("chunk size with a sign", "+5\r\nhello\r\n0\r\n\r\n", "protocol"),
+		chunked("chunk size that is empty", "\r\nhello\r\n0\r\n\r\n", "protocol"),
+		chunked("chunks whose lines end without CR", "5\nhello\n0\n\n", Any),
+		chunked("chunks without an end", "5\r\nhello\r\n", "reset"),
+		chunked("trailers that ask for something", "5\r\nhello\r\n0\r\nRetry-After: 86400\r\nWebhook-Delivery: disable\r\n\r\n", ""),
+		headed("length with a sign", "Content-Length: +5", "protocol", 0),
+		headed("length in hexadecimal digits", "Content-Length: 0x5", "protocol", 0),
+		headed("length with a comma", "Content-Length: 5, 5", "protocol", 0),
+		headed("the same length twice", "Content-Length: 5\r\nContent-Length: 5", "", 200),
+		headed("chunked twice", "Transfer-Encoding: chunked, chunked", "protocol", 0),
+		headed("chunked, and identity", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", "protocol", 0),
+		headed("no length, and closed", "Connection: close", "", 200),
+		{"no length, and reset", func(c net.Conn) { Write(c, OK+"Connection: close\r\n\r\nhal"); Write(c, "f"); Reset(c) }, "reset", 200},
 	}
 }
 
@@ -103,6 +135,7 @@ func odd() []Answer {
 			Write(c, OK+"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")
 		}, "", 200},
 		{"R1 folded header", func(c net.Conn) { Write(c, OK+"X: a\r\n b\r\nContent-Length: 0\r\n\r\n") }, "", 200},
+		{"header with a space before its colon", func(c net.Conn) { Write(c, OK+"Content-Length : 5\r\n\r\nhello") }, "", 200},
 		{"R1 status 999", func(c net.Conn) { Write(c, "HTTP/1.1 999 No\r\nContent-Length: 0\r\n\r\n") }, "", 999},
 		{"R1 status 099", func(c net.Conn) { Write(c, "HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n") }, "", 99},
 		{"R1 TLS alert", func(c net.Conn) { Write(c, "\x15\x03\x01\x00\x02\x02\x28"); Close(c) }, Any, 0},
@@ -117,6 +150,31 @@ func odd() []Answer {
 			Write(c, "HTTP/1.1 200 "+strings.Repeat("\x00\x1b[2J", 200)+"\r\nContent-Length: 0\r\n\r\n")
 		}, "", 200},
 	}
+}
+
+// interim are answers before the answer, or after it.
+func interim() []Answer {
+	const end = OK + "Content-Length: 0\r\n\r\n"
+	all := []Answer{
+		{"two answers at once", func(c net.Conn) { Write(c, end+"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"); UntilClosed(c) }, "", 200},
+		{"100 interim answers", func(c net.Conn) {
+			Write(c, strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", 100)+end)
+			UntilClosed(c)
+		}, "", 200},
+		{"HTTP/1.0 that keeps the connection", func(c net.Conn) {
+			Write(c, "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n")
+			UntilClosed(c)
+		}, "", 200},
+		{"status without a reason", func(c net.Conn) { Write(c, "HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n"); UntilClosed(c) }, "", 200},
+		{"lines that end without CR", func(c net.Conn) { Write(c, strings.ReplaceAll(end, "\r", "")); UntilClosed(c) }, "", 200},
+	}
+	for _, hint := range []string{"100 Continue", "103 Early Hints", "199 Odd"} {
+		all = append(all, Answer{hint + ", and then the answer", func(c net.Conn) {
+			Write(c, "HTTP/1.1 "+hint+"\r\nRetry-After: 86400\r\nLink: <http://169.254.169.254/>; rel=preload\r\n\r\n"+end)
+			UntilClosed(c)
+		}, "", 200})
+	}
+	return all
 }
 
 // loaded is an answer whose headers or body would have a browser do something,
@@ -140,6 +198,11 @@ func loaded() []Answer {
 		with("R7 NUL in the body", "", "a\x00b", 200),
 		with("R7 invalid UTF-8", "Content-Type: text/plain; charset=utf-8\r\n", "\xff\xfe\xc3\x28", 200),
 		with("R7 4 KiB of escapes", "", strings.Repeat("\x1b[2J", 1024), 200),
+		with("R7 JSON nested 8,000 deep", "Content-Type: application/json\r\n", strings.Repeat("[", 8000)+strings.Repeat("]", 8000), 200),
+		with("R7 JSON with NUL and half a surrogate pair", "Content-Type: application/json\r\n", `{"a":"\u0000\ud800"}`, 200),
+		with("R7 a character that is cut in half", "", "x"+strings.Repeat("é", 9000), 200),
+		with("R8 31 KiB of headers", strings.Repeat("X-Long: "+strings.Repeat("x", 1000)+"\r\n", 31), "", 200),
+		with("R8 header names of programs", "__proto__: 1\r\nconstructor: 2\r\n$where: 3\r\n'--: 4\r\n", "", 200),
 		with("R7 HTML", "Content-Type: text/html\r\n", "<script>alert(1)</script>", 500),
 		with("R8 invalid UTF-8 in a header", "X-A: \xff\xfe\r\nX-B: \xe2\x80\xae\r\n", "", 200),
 		with("R10 cookie", "Set-Cookie: a=b; Domain=example.com\r\n", "", 200),
@@ -155,9 +218,10 @@ func retryAfters() []Answer {
 	var all []Answer
 	for _, value := range []string{
 		"120", "0", "-5", "1e9", "120.5", "99999999999999999999", "inf", "NaN", "Mon, 23 Nov 2015 12:05:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "soon",
+		"18446744073709551616", "1, 2", "60;jitter", "Wed, 21 Oct 2015 07:28:00 +0000", "0x10", "١٢", strings.Repeat("9", 8000),
 	} {
 		text := "HTTP/1.1 503 Busy\r\nRetry-After: " + value + "\r\nContent-Length: 0\r\n\r\n"
-		all = append(all, Answer{"R9 Retry-After " + value, func(c net.Conn) { Write(c, text); UntilClosed(c) }, "", 503})
+		all = append(all, Answer{fmt.Sprintf("R9 Retry-After %.40s", value), func(c net.Conn) { Write(c, text); UntilClosed(c) }, "", 503})
 	}
 	two := "HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
 	return append(all, Answer{"R9 Retry-After twice", func(c net.Conn) { Write(c, two); UntilClosed(c) }, "", 503})
