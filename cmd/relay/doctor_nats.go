@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,8 @@ func examineNATS(ctx context.Context, fs *findings, c Config, monitor string) {
 		return
 	}
 	fs.ok("NATS", "%s, %.1f ms away", conn.ConnectedUrlRedacted(), float64(rtt)/float64(time.Millisecond))
+	_, inClear := conn.TLSConnectionState()
+	examineWire(fs, conn.ConnectedAddr(), inClear == nil)
 	examineVersion(fs, conn.ConnectedServerVersion())
 	if conn.MaxPayload() < wantPayload {
 		fs.fail("NATS max_payload", fmt.Sprintf("set max_payload: %d in the server's configuration", wantPayload),
@@ -50,6 +53,20 @@ func examineNATS(ctx context.Context, fs *findings, c Config, monitor string) {
 	examineSync(fs, c, page, err)
 	examineStorage(fs, page, err)
 	examineStreams(ctx, fs, c, conn)
+}
+
+// examineWire says whether others can read what goes to a server on another machine:
+// events, and a password. relay does not insist on TLS, because a network may see to
+// that itself.
+func examineWire(fs *findings, address string, secured bool) {
+	host, err := netip.ParseAddrPort(address)
+	switch {
+	case secured:
+		fs.ok("NATS TLS", "the connection is encrypted")
+	case err == nil && !host.Addr().Unmap().IsLoopback():
+		fs.warn("NATS TLS", "give the server a certificate, and nats.url the scheme tls://",
+			"%s is on another machine, and what goes there is not encrypted", address)
+	}
 }
 
 // examineVersion holds the server to 2.12, which brought message schedules and

@@ -129,3 +129,27 @@ func TestDoctorSpeaksOfWhatTenantsShare(t *testing.T) {
 		t.Errorf("a window that JetStream does not know: %v", err)
 	}
 }
+
+// N18: who sends events and a password over a network in the clear is told.
+func TestDoctorLooksAtTheWire(t *testing.T) {
+	for _, c := range []struct {
+		address string
+		secured bool
+		want    level // "" for no finding
+	}{
+		{"127.0.0.1:4222", false, ""},
+		{"[::1]:4222", false, ""},
+		{"[::ffff:127.0.0.1]:4222", false, ""},
+		{"192.0.2.1:4222", false, levelWarn},
+		{"[2001:db8::1]:4222", false, levelWarn},
+		{"192.0.2.1:4222", true, levelOK},
+		{"127.0.0.1:4222", true, levelOK},
+		{"pipe", false, ""},
+	} {
+		var fs findings
+		examineWire(&fs, c.address, c.secured)
+		if c.want == "" && len(fs) > 0 || c.want != "" && (len(fs) != 1 || fs[0].Level != c.want) {
+			t.Errorf("%+v: %+v", c, fs)
+		}
+	}
+}
