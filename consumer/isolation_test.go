@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,10 +57,10 @@ func TestAHangingEndpointDoesNotHoldUpAHealthyOne(t *testing.T) {
 	}
 }
 
-// Hundreds of endpoints hang at once, each with a few events. They use up what
-// relay allows to slow requests, and no more.
-func TestHundredsOfHangingEndpointsDoNotHoldUpAHealthyOne(t *testing.T) {
-	const slots, endpoints, each, healthy = 64, 300, 5, 50
+// R16: thousands of endpoints hang at once. They use up what relay allows to slow
+// requests, and no more, of goroutines neither.
+func TestThousandsOfHangingEndpointsDoNotHoldUpAHealthyOne(t *testing.T) {
+	const slots, endpoints, each, healthy = 64, 10_000, 1, 50
 	r := relaytest.Start(t, relaytest.Options{
 		Consumer: consumer.Options{Slots: slots, SlowCalls: slots, AckWait: hanging},
 		Policy:   policy.Options{SlowCalls: slots, Timeout: hanging / 2},
@@ -68,6 +69,7 @@ func TestHundredsOfHangingEndpointsDoNotHoldUpAHealthyOne(t *testing.T) {
 	for range 10 { // known to be quick, also where the first call was not
 		r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL}))
 	}
+	goroutines := runtime.NumGoroutine()
 	sick := relaytest.NewReceiver(t)
 	released := make(chan struct{})
 	release := sync.OnceFunc(func() { close(released) })
@@ -82,6 +84,9 @@ func TestHundredsOfHangingEndpointsDoNotHoldUpAHealthyOne(t *testing.T) {
 	requireDelivered(t, r, healthy, "healthy_")
 	if n := len(sick.Requests()); n < slots || n > 2*slots {
 		t.Errorf("%d requests hang, want between %d and twice as many", n, slots)
+	}
+	if n := runtime.NumGoroutine() - goroutines; n > 20*slots { // of relay, of both ends of each connection, of the receiver
+		t.Errorf("%d more goroutines while %d requests hang", n, len(sick.Requests()))
 	}
 	release()
 	requireReached(t, r, endpoints*each, func() int { return len(sick.Requests()) })
