@@ -1,12 +1,16 @@
 package relay_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"go/ast"
+	"go/token"
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -18,10 +22,17 @@ var (
 	fences    = regexp.MustCompile("(?ms)^```.*?^```$") // what stands between them is an example
 	testNames = regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w*`)
 	crashRow  = regexp.MustCompile(`(?m)^\| C(\d+) \|.*\|$`)
+
+	hostileRow  = regexp.MustCompile(`(?m)^\| ([A-Z])(\d+)(?:–[A-Z](\d+))? \| .* \| (.*) \|$`)
+	hostileName = regexp.MustCompile("^[\"`]([EUADHRTPNSM]\\d{1,2}) ") // of a subtest, in quotes
+	hostileWord = regexp.MustCompile(`\b[EUADHRTPNSM]\d{1,2}\b`)
 )
 
 // crashPoints is how many points the table in RELIABILITY.md has, from C0 on.
 const crashPoints = 20
+
+// hostileCases is how many numbers the table in SECURITY.md has.
+const hostileCases = 139
 
 // page reads a page without its examples.
 func page(t *testing.T, name string) string {
@@ -75,4 +86,79 @@ func TestEveryCrashPointHasATest(t *testing.T) {
 			t.Errorf("C%d: want six cells, and in the last one a test, or why there is none (Not tested: …): %s", i, row[0])
 		}
 	}
+}
+
+// TestEveryHostileCaseHasATest: each number of the table stands in the package of a
+// test that its row names, before the name of a subtest or in a comment, or the row
+// says why not; and no subtest has a number that the table has not.
+func TestEveryHostileCaseHasATest(t *testing.T) {
+	dirs, marks, names := hostileMarks(t)
+	rows := map[string]bool{}
+	for _, row := range hostileRow.FindAllStringSubmatch(page(t, "SECURITY.md"), -1) {
+		tests := testNames.FindAllString(row[4], -1)
+		if len(tests) == 0 && !strings.HasPrefix(row[4], "Not tested: ") {
+			t.Errorf("%s%s: want a test, or why there is none (Not tested: …)", row[1], row[2])
+		}
+		first, _ := strconv.Atoi(row[2])
+		last, _ := strconv.Atoi(cmp.Or(row[3], row[2]))
+		for n := first; n <= last; n++ {
+			number := row[1] + strconv.Itoa(n)
+			if rows[number] {
+				t.Errorf("%s stands in the table twice", number)
+			}
+			rows[number] = true
+			if len(tests) > 0 && !slices.ContainsFunc(tests, func(test string) bool { return marks[dirs[test]+" "+number] }) {
+				t.Errorf("%s: beside none of %v is it named", number, tests)
+			}
+		}
+	}
+	if len(rows) != hostileCases {
+		t.Errorf("%d cases in the table, want %d", len(rows), hostileCases)
+	}
+	for name, at := range names {
+		if !rows[name] {
+			t.Errorf("%v: %s is not in the table of SECURITY.md", at, name)
+		}
+	}
+}
+
+// hostileMarks finds in which folder a test is, which numbers stand in which
+// folder, and which of them before the name of a subtest. What relaytest/hostile
+// answers belongs to whoever uses it.
+func hostileMarks(t *testing.T) (dirs map[string]string, marks map[string]bool, names map[string]token.Position) {
+	t.Helper()
+	dirs, marks, names = map[string]string{}, map[string]bool{}, map[string]token.Position{}
+	const answers = "relaytest/hostile"
+	for _, s := range sources(t) {
+		if !s.test() && s.dir() != answers || s.in([]string{"bench", "campaign"}) {
+			continue
+		}
+		in := []string{s.dir()}
+		if s.dir() == answers {
+			in = []string{"delivery", "cmd/relay"}
+		}
+		mark := func(number string) {
+			for _, dir := range in {
+				marks[dir+" "+number] = true
+			}
+		}
+		for _, group := range s.file.Comments {
+			for _, number := range hostileWord.FindAllString(group.Text(), -1) {
+				mark(number)
+			}
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				dirs[n.Name.Name] = s.dir()
+			case *ast.BasicLit:
+				if found := hostileName.FindStringSubmatch(n.Value); n.Kind == token.STRING && found != nil {
+					mark(found[1])
+					names[found[1]] = s.at(n)
+				}
+			}
+			return true
+		})
+	}
+	return dirs, marks, names
 }

@@ -259,6 +259,19 @@ func called(call *ast.CallExpr) string {
 	return x.Name + "." + selector.Sel.Name
 }
 
+// T10: no certificate goes unchecked, not even in a test, from which it might be
+// copied.
+func TestCertificatesAreAlwaysChecked(t *testing.T) {
+	for _, s := range sources(t) {
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok && strings.HasPrefix(id.Name, "InsecureSkip") {
+				t.Errorf("%v: %s: trust the authority that signed it instead", s.at(n), id.Name)
+			}
+			return true
+		})
+	}
+}
+
 func TestNothingIsLeftForLater(t *testing.T) {
 	marks := []string{"TO" + "DO", "FIX" + "ME", "XX" + "X"}
 	for _, s := range sources(t) {

@@ -99,7 +99,7 @@ func TestNoSecretNoSignature(t *testing.T) {
 	}
 }
 
-// What cannot be sent is not sent, and is not an endpoint's fault.
+// H1 to H6, at the last door: what cannot be sent is not sent, and is not an endpoint's fault.
 func TestRefusedRequests(t *testing.T) {
 	url, accepted := rawServer(t, nil)
 	edits := map[string]func(ep *relay.Endpoint, w *relay.Webhook){
@@ -136,7 +136,7 @@ func TestRefusedRequests(t *testing.T) {
 	}
 }
 
-func TestHTTPSOnly(t *testing.T) {
+func TestHTTPSOnly(t *testing.T) { // U8
 	url, accepted := rawServer(t, nil)
 	s := newSender(t, func(o *Options) { o.HTTPSOnly = true })
 	wantFailure(t, s.Send(t.Context(), relay.Endpoint{}, webhookTo(url)), relay.Blocked, "blocked")
@@ -145,6 +145,8 @@ func TestHTTPSOnly(t *testing.T) {
 	}
 }
 
+// P1: neither where the proxy is nor what is to go past it is taken from the
+// environment.
 func TestProxyEnvironmentIsIgnored(t *testing.T) {
 	proxy, accepted := rawServer(t, nil)
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"} {

@@ -216,40 +216,48 @@ func TestDNS(t *testing.T) {
 		reply
 		class string // "" if it is delivered
 	}{
-		"public":             {reply{addrs: []string{"127.0.0.1"}}, ""},
-		"D4 alias, public":   {reply{cname: "receiver.example.", addrs: []string{"127.0.0.1"}}, ""},
-		"D5 compatible":      {reply{addrs: []string{"::127.0.0.1"}}, "blocked"},
-		"D5 6to4":            {reply{addrs: []string{"2002:7f00:1::"}}, "blocked"},
-		"D5 link-local":      {reply{addrs: []string{"fe80::1"}}, "blocked"},
-		"D1 unspecified":     {reply{addrs: []string{"0.0.0.0"}}, "blocked"},
-		"D1 metadata":        {reply{addrs: []string{"169.254.169.254"}}, "blocked"},
-		"D1 Azure":           {reply{addrs: []string{"168.63.129.16"}}, "blocked"},
-		"D7 REFUSED":         {reply{code: 5}, "dns"},
-		"D7 FORMERR":         {reply{code: 1}, "dns"},
-		"D1 private":         {reply{addrs: []string{"127.0.0.2"}}, "blocked"},
-		"D3 mixed":           {reply{addrs: []string{"127.0.0.2", "127.0.0.1", "10.0.0.1"}}, ""},
-		"D3 mixed, both IPs": {reply{addrs: []string{"::1", "fd00:ec2::254", "127.0.0.2", "127.0.0.1"}}, ""},
-		"D4 alias, metadata": {reply{cname: "metadata.internal.", addrs: []string{"169.254.169.254"}}, "blocked"},
-		"D4 alias, loopback": {reply{cname: "localhost.", addrs: []string{"127.0.0.2"}}, "blocked"},
-		"D5 mapped":          {reply{addrs: []string{"::ffff:10.0.0.1"}}, "blocked"},
-		"D5 mapped loopback": {reply{addrs: []string{"::ffff:127.0.0.2"}}, "blocked"},
-		"NAT64":              {reply{addrs: []string{"64:ff9b::7f00:2"}}, "blocked"},
-		"D7 NXDOMAIN":        {reply{code: 3}, "dns"},
-		"D7 SERVFAIL":        {reply{code: 2}, "dns"},
-		"D7 no address":      {reply{}, "dns"},
-		"D8 many":            {reply{addrs: many}, "blocked"},
+		// The server gives this answer to whatever it is asked, so also to the name
+		// with the machine's search domains behind it.
+		"D9 metadata, without a dot": {reply{addrs: []string{"169.254.169.254"}}, "blocked"},
+		"D9 intranet, without a dot": {reply{addrs: []string{"127.0.0.2"}}, "blocked"},
+		"public":                     {reply{addrs: []string{"127.0.0.1"}}, ""},
+		"D4 alias, public":           {reply{cname: "receiver.example.", addrs: []string{"127.0.0.1"}}, ""},
+		"D5 compatible":              {reply{addrs: []string{"::127.0.0.1"}}, "blocked"},
+		"D5 6to4":                    {reply{addrs: []string{"2002:7f00:1::"}}, "blocked"},
+		"D5 link-local":              {reply{addrs: []string{"fe80::1"}}, "blocked"},
+		"D1 unspecified":             {reply{addrs: []string{"0.0.0.0"}}, "blocked"},
+		"D1 metadata":                {reply{addrs: []string{"169.254.169.254"}}, "blocked"},
+		"D1 Azure":                   {reply{addrs: []string{"168.63.129.16"}}, "blocked"},
+		"D7 REFUSED":                 {reply{code: 5}, "dns"},
+		"D7 FORMERR":                 {reply{code: 1}, "dns"},
+		"D1 private":                 {reply{addrs: []string{"127.0.0.2"}}, "blocked"},
+		"D3 mixed":                   {reply{addrs: []string{"127.0.0.2", "127.0.0.1", "10.0.0.1"}}, ""},
+		"D3 mixed, both IPs":         {reply{addrs: []string{"::1", "fd00:ec2::254", "127.0.0.2", "127.0.0.1"}}, ""},
+		"D4 alias, metadata":         {reply{cname: "metadata.internal.", addrs: []string{"169.254.169.254"}}, "blocked"},
+		"D4 alias, loopback":         {reply{cname: "localhost.", addrs: []string{"127.0.0.2"}}, "blocked"},
+		"D5 mapped":                  {reply{addrs: []string{"::ffff:10.0.0.1"}}, "blocked"},
+		"D5 mapped loopback":         {reply{addrs: []string{"::ffff:127.0.0.2"}}, "blocked"},
+		"NAT64":                      {reply{addrs: []string{"64:ff9b::7f00:2"}}, "blocked"},
+		"D7 NXDOMAIN":                {reply{code: 3}, "dns"},
+		"D7 SERVFAIL":                {reply{code: 2}, "dns"},
+		"D7 no address":              {reply{}, "dns"},
+		"D8 many":                    {reply{addrs: many}, "blocked"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			d := newDNS(t, func(string, int) reply { return c.reply })
 			s := newSender(t, options, func(o *Options) { o.Resolver = d.resolver })
-			a := s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://hooks.example:"+port+"/?s3cret"))
+			host := "hooks.example"
+			if short, ok := strings.CutSuffix(name, ", without a dot"); ok {
+				host = strings.TrimPrefix(short, "D9 ")
+			}
+			a := s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://"+host+":"+port+"/?s3cret"))
 			switch {
 			case c.class == "" && (a.Kind != relay.Response || a.Status != http.StatusOK):
 				t.Error(show(a))
 			case c.class != "" && (a.Class != c.class || (a.Kind == relay.Blocked) != (c.class == "blocked")):
 				t.Error(show(a))
-			case c.class != "" && (!strings.HasPrefix(a.Err, "hooks.example: ") || strings.Contains(a.Err, "127.0.0") || strings.Contains(a.Err, "s3cret")):
+			case c.class != "" && (!strings.HasPrefix(a.Err, host+": ") || strings.Contains(a.Err, "127.0.0") || strings.Contains(a.Err, "s3cret")):
 				t.Errorf("the text %q", a.Err)
 			}
 		})
@@ -259,7 +267,7 @@ func TestDNS(t *testing.T) {
 	}
 }
 
-func TestDNSTimeout(t *testing.T) {
+func TestDNSTimeout(t *testing.T) { // D7
 	d := newDNS(t, func(string, int) reply { return reply{mute: true} })
 	s := newSender(t, func(o *Options) { o.Resolver, o.ConnectTimeout = d.resolver, 150*time.Millisecond })
 	a := s.Send(t.Context(), relay.Endpoint{}, webhookTo("http://hooks.example/"))
@@ -344,7 +352,7 @@ func TestDNSTurnsPrivateUnderAKeptConnection(t *testing.T) {
 	}
 }
 
-// What looks like an address to some resolvers stays a name.
+// A33: what looks like an address to some resolvers stays a name.
 func TestOddAddressesAreNames(t *testing.T) {
 	d := newDNS(t, func(string, int) reply { return reply{code: 3} })
 	s := newSender(t, func(o *Options) { o.Resolver, o.Allow = d.resolver, nil })
@@ -356,7 +364,7 @@ func TestOddAddressesAreNames(t *testing.T) {
 
 var oddAddresses = []string{"127.1", "0x7f.1", "2130706433", "0177.0.0.1", "127.0.0.01", "0"}
 
-// The machine's own resolver may read these as addresses; then the guard does.
+// A33: the machine's own resolver may read these as addresses; then the guard does.
 func TestOddAddressesWithTheSystemResolver(t *testing.T) {
 	s := newSender(t, func(o *Options) { o.Allow, o.ConnectTimeout = nil, 500*time.Millisecond })
 	for _, host := range append([]string{"localhost", "127.0.0.1."}, oddAddresses...) {

@@ -195,7 +195,7 @@ func TestGuardDeny(t *testing.T) {
 	}
 }
 
-// From the URL to the attempt: nothing is dialled, and the text is the same for
+// S4, from the URL to the attempt: nothing is dialled, and the text is the same for
 // every refused address.
 func TestBlockedAddresses(t *testing.T) {
 	url, accepted := rawServer(t, nil)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -78,7 +79,7 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-// An endpoint that echoes its request does not get the query into the error.
+// S2: an endpoint that echoes its request does not get the query into the error.
 func TestEchoedQuery(t *testing.T) {
 	url, _ := rawServer(t, func(_ int, c net.Conn) { _, _ = io.Copy(c, c) })
 	a := newSender(t).Send(t.Context(), relay.Endpoint{}, webhookTo(url+"?token=s3cret"))
@@ -143,7 +144,7 @@ func TestFastBodiesAreCut(t *testing.T) {
 	}
 }
 
-// A gzip bomb is kept as it came.
+// R6: a gzip bomb is kept as it came.
 func TestCompressedAnswersStayCompressed(t *testing.T) {
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
@@ -158,13 +159,13 @@ func TestCompressedAnswersStayCompressed(t *testing.T) {
 	wantResponse(t, a, http.StatusOK, bomb.Bytes()[:min(bomb.Len(), relay.MaxResponseBody)])
 }
 
-func TestOddBytesStayAsTheyAre(t *testing.T) {
+func TestOddBytesStayAsTheyAre(t *testing.T) { // R7
 	body := []byte("\x00\xff\xfe\x1b[2J" + strings.Repeat("\x1b", 4096))
 	r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
 	wantResponse(t, newSender(t).Send(t.Context(), relay.Endpoint{}, webhookTo(r.URL)), http.StatusOK, body)
 }
 
-func TestRedirectsAreNotFollowed(t *testing.T) {
+func TestRedirectsAreNotFollowed(t *testing.T) { // R2, R10, R11
 	target, accepted := rawServer(t, nil)
 	for _, status := range []int{300, 301, 302, 303, 304, 307, 308} {
 		r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -190,14 +191,18 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 
 // An endpoint that answers without reading the body gets its answer recorded.
 func TestEarlyAnswer(t *testing.T) {
-	url, _ := rawServer(t, func(_ int, c net.Conn) {
-		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
-			return
-		}
-		write(c, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
-		untilClosed(c)
-	})
-	w := webhookTo(url)
-	w.Body = bytes.Repeat([]byte("x"), relay.MaxBody)
-	wantResponse(t, newSender(t).Send(t.Context(), relay.Endpoint{}, w), http.StatusRequestEntityTooLarge, []byte("no"))
+	for _, status := range []int{http.StatusOK, http.StatusRequestEntityTooLarge} {
+		t.Run(fmt.Sprint("R12 ", status), func(t *testing.T) {
+			url, _ := rawServer(t, func(_ int, c net.Conn) {
+				if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+					return
+				}
+				write(c, fmt.Sprintf("HTTP/1.1 %d Early\r\nContent-Length: 2\r\n\r\nno", status))
+				untilClosed(c)
+			})
+			w := webhookTo(url)
+			w.Body = bytes.Repeat([]byte("x"), relay.MaxBody)
+			wantResponse(t, newSender(t).Send(t.Context(), relay.Endpoint{}, w), status, []byte("no"))
+		})
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -128,16 +129,18 @@ func TestTLSFailures(t *testing.T) {
 	}
 	for _, c := range cases {
 		for _, http2 := range []bool{false, true} {
-			r := unstartedReceiver(t, func(http.ResponseWriter, *http.Request) { t.Errorf("%s: a request came", c.name) })
-			r.TLS = c.config
-			silenced(r.Server)
-			r.StartTLS()
-			s := newSender(t, func(o *Options) { o.RootCAs = ours.pool() })
-			a := s.Send(t.Context(), relay.Endpoint{HTTP2: http2}, webhookTo(r.URL+"/?s3cret"))
-			wantFailure(t, a, relay.Error, "tls")
-			if !strings.Contains(a.Err, c.want) || strings.Contains(a.Err, "s3cret") || a.Unanswered {
-				t.Errorf("%s: %s", c.name, show(a))
-			}
+			t.Run(fmt.Sprintf("%s, HTTP2 %v", c.name, http2), func(t *testing.T) {
+				r := unstartedReceiver(t, func(http.ResponseWriter, *http.Request) { t.Error("a request came") })
+				r.TLS = c.config
+				silenced(r.Server)
+				r.StartTLS()
+				s := newSender(t, func(o *Options) { o.RootCAs = ours.pool() })
+				a := s.Send(t.Context(), relay.Endpoint{HTTP2: http2}, webhookTo(r.URL+"/?s3cret"))
+				wantFailure(t, a, relay.Error, "tls")
+				if !strings.Contains(a.Err, c.want) || strings.Contains(a.Err, "s3cret") || a.Unanswered {
+					t.Error(show(a))
+				}
+			})
 		}
 	}
 }

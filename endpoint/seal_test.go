@@ -53,7 +53,7 @@ func TestSealedSecretsOpen(t *testing.T) {
 	})
 }
 
-// Who can write to the table must not be able to move a secret to an endpoint of
+// S5: who can write to the table must not be able to move a secret to an endpoint of
 // their own, nor an Authorization header into a header that is shown.
 func TestSealedSecretOpensInItsPlaceOnly(t *testing.T) {
 	s := newSealer(t, endpoint.NewSealingKey())

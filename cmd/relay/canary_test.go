@@ -105,7 +105,7 @@ type leaky struct {
 }
 
 // TestCanary lets a relay with secrets everywhere deliver, fail, park, bury and
-// complain, and searches everything that it writes for them.
+// complain, and searches everything that it writes for them (S1).
 func TestCanary(t *testing.T) {
 	c := newCanary(t)
 	stop := c.start("")

@@ -47,7 +47,7 @@ func registers(t *testing.T, r *relaytest.Relay, settings string, keys ...string
 	}
 }
 
-// Rather than send unsigned, relay does not start; and the doctor says the same.
+// S6: rather than send unsigned, relay does not start; and the doctor says the same.
 func TestRelayDoesNotStartWithoutItsSealingKey(t *testing.T) {
 	r := relaytest.Start(t)
 	r.Stop()

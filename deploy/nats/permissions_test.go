@@ -18,6 +18,9 @@ import (
 // theirs.
 const apiPrefix = "relay.api"
 
+// N1: each user of the shipped permissions does its work and nothing else, as
+// the server sees it: what it refuses, and that no stream has changed.
+
 // refusesPublish tries to publish to each subject.
 func refusesPublish(t *testing.T, c *client, subjects []string) {
 	t.Helper()
