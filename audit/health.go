@@ -15,7 +15,7 @@ import (
 )
 
 // schemaVersion is the migration that the SQL of this package needs.
-const schemaVersion = 9
+const schemaVersion = 10
 
 const (
 	readyFor     = time.Second      // how long an answer of Ready is kept

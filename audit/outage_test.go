@@ -157,7 +157,7 @@ func TestReadyNamesTheSchema(t *testing.T) {
 	}
 	exec(t, pool, "DELETE FROM relay.migrations WHERE version_id > 1")
 	await(t, func() bool { return l.Ready(t.Context()) != nil }) // the old answer holds for a second
-	check(t, l.Ready(t.Context()).Error(), "audit: the schema has version 1 and this relay needs 9; run `relay migrate`")
+	check(t, l.Ready(t.Context()).Error(), "audit: the schema has version 1 and this relay needs 10; run `relay migrate`")
 	exec(t, pool, "DROP SCHEMA relay CASCADE")
 	check(t, audit.New(pool, audit.Options{}).Ready(t.Context()).Error(), "audit: the database has no schema relay; run `relay migrate`")
 }

@@ -182,8 +182,9 @@ var letters = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding
 
 // isKey reports whether a text has the form of a key.
 func isKey(text string) bool {
+	const length = 26 // said too, because the decoder skips line breaks
 	raw, err := letters.DecodeString(text)
-	return err == nil && len(raw) == 16
+	return len(text) == length && len(raw) == 16 && err == nil
 }
 
 // hash never meets for a name and a URL, nor for two tenants: no canonical URL

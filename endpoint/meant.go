@@ -103,13 +103,6 @@ func (s *Store) meantKey(ctx context.Context, tenant *string, key string) (relay
 	return relay.Endpoint{Key: key, Tenant: c.Tenant, Name: c.Name, URL: c.URL}, nil
 }
 
-// isKey reports whether a text looks like an endpoint's key.
-func isKey(text string) bool {
-	const length = 26 // of 128 bits in base32
-	raw, err := letters.DecodeString(text)
-	return len(text) == length && len(raw) == 16 && err == nil
-}
-
 // owners returns the tenants that have registered a name.
 func (r *Registry) owners(name string) (tenants []string) {
 	r.byName.Range(func(known, _ any) bool {
