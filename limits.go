@@ -18,7 +18,7 @@ const (
 	MaxExpiry         = 90 * 24 * time.Hour // expires_at, from the moment of acceptance
 	MaxResponseHeader = 32 << 10
 	MaxResponseBody   = 16 << 10  // bytes of a response that are kept
-	MaxSecrets        = 10        // that sign the requests to one endpoint at a time
+	MaxSecrets        = 32        // that sign the requests to one endpoint at a time
 	MaxPEM            = 256 << 10 // bytes of an endpoint's authorities, certificate or key
 	MaxUnrecorded     = 5         // attempts in a row that ended with a dead process: then the event is poison
 	MaxSleep          = 15 * time.Minute

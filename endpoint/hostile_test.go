@@ -35,7 +35,7 @@ func requests() map[string]struct{ verb, body, fault string } {
 		"a tenant with NUL":                 {"put", put(`"tenant": "a\u0000b"`), "tenant: is longer"},
 		"a name of a megabyte":              {"put", `{"name": "` + strings.Repeat("n", 1_000_000) + `", "url": "https://hostile.example/"}`, "name: is longer than 256 bytes"},
 		"a URL of a megabyte":               {"put", `{"name": "hostile", "url": "https://hostile.example/` + strings.Repeat("x", 1_000_000) + `"}`, "url: longer than 2048 bytes"},
-		"33 secrets":                        {"put", put(`"secrets": ` + list(`"`+secret+`"`, 33)), "secrets: signature: 33 secrets, want at most 32"},
+		"33 secrets":                        {"put", put(`"secrets": ` + list(`"`+secret+`"`, 33)), "secrets: 33, "},
 		"10,000 secrets":                    {"put", put(`"secrets": ` + list(`"`+secret+`"`, 10_000)), "want at most 32"},
 		"a secret that is an object of two": {"put", put(`"secrets": [{"secret": "` + secret + `", "until": null, "unless": 1}]`), "secrets: each must be a text"},
 		"a secret that is no secret":        {"put", put(`"secrets": [["` + secret + `"]]`), "secrets: each must be a text"},
@@ -58,11 +58,11 @@ func requests() map[string]struct{ verb, body, fault string } {
 		"100 waits":                         {"put", put(`"schedule": ` + list(`"1s"`, 100)), "schedule: has 100 waits"},
 		"100,000 waits":                     {"put", put(`"schedule": ` + list(`"1s"`, 100_000)), "schedule: has 100000 waits"},
 		"a schedule of nulls":               {"put", put(`"schedule": [{}]`), "schedule: is not a duration"},
-		"401 success codes":                 {"put", put(`"success_codes": ` + list("200", 401)), "success_codes: has 401 ranges"},
-		"100,000 success codes":             {"put", put(`"success_codes": ` + list("200", 100_000)), "success_codes: has 100000 ranges"},
+		"401 success codes":                 {"put", put(`"success_codes": ` + list("200", 401)), "success_codes: are 401 ranges"},
+		"100,000 success codes":             {"put", put(`"success_codes": ` + list("200", 100_000)), "success_codes: are 100000 ranges"},
 		"success codes nested":              {"put", put(`"success_codes": [[200]]`), "success_codes: must be status codes"},
 		"success codes backwards":           {"put", put(`"success_codes": "299-200"`), "success_codes: must be status codes"},
-		"HTTP 3":                            {"put", put(`"http": "3"`), `http: must be "1.1" or "2"`},
+		"HTTP 3":                            {"put", put(`"http2": "3"`), "http2: must be true or false"},
 		"authorities of a megabyte":         {"put", put(`"ca": "` + strings.Repeat("x", 1_000_000) + `"`), "ca: "},
 		"a key without its certificate":     {"put", put(`"key": "canary"`), "certificate: is missing"},
 		"hidden, and nothing there":         {"put", put(`"bearer": "[hidden]"`), "bearer: [hidden] stands for a secret that is not there"},
@@ -158,7 +158,7 @@ func TestAnEndpointHasNoMoreSecretsThanSign(t *testing.T) {
 		t.Errorf("%d signatures", len(strings.Fields(got)))
 	}
 	code, text := answerOf(t, r.Conn, "rotate", `{"endpoint": "orders", "secret": "`+secret+`", "overlap": "1h"}`)
-	if code != "400" || !strings.Contains(text, "33 secrets, want at most 32") {
+	if code != "400" || !strings.Contains(text, "secrets: 33, ") {
 		t.Errorf("a 33rd: %s %s", code, text)
 	}
 	must(t, r.Conn, "rotate", `{"endpoint": "orders", "secret": "`+secret+`", "overlap": "0s"}`)

@@ -146,7 +146,8 @@ func TestUpAsAPlainOwner(t *testing.T) {
 func TestUpKeepsRowSecurity(t *testing.T) {
 	u := testdb.New(t)
 	exec(t, u, "SELECT relay.enable_row_security()",
-		"DROP VIEW relay.attempt_history", "DELETE FROM relay.migrations WHERE version_id >= 9") // as it was before
+		"DROP VIEW relay.attempt_history",
+		"ALTER TABLE relay.endpoint_settings DROP credentials_moved_at, DROP credentials_moved_from, DROP credentials_moved_by", "DELETE FROM relay.migrations WHERE version_id >= 9") // as it was before
 	if _, err := migrations.Up(t.Context(), u); err != nil {
 		t.Fatal(err)
 	}
