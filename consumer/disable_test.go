@@ -101,7 +101,10 @@ func TestWhatALongFailureKeptIsDelivered(t *testing.T) {
 	if _, err := r.DB.Exec(t.Context(), "UPDATE relay.endpoints SET failing_since = last_failure_at - interval '6 days'"); err != nil {
 		t.Fatal(err)
 	}
-	if !r.Eventually(func() bool { ep, err := r.Store.Get(t.Context(), key); return err == nil && ep.State.DisabledAt != nil }) {
+	if !r.Eventually(func() bool { // the table says so a moment before relay knows
+		held, err := r.Conn.Request(endpoint.SubjectEndpoints+"list", []byte(`{"held": true}`), relaytest.Patience)
+		return err == nil && strings.Contains(string(held.Data), key)
+	}) {
 		t.Fatal("it is not disabled")
 	}
 	forShop(t, r, r.Receiver.URL, n)
