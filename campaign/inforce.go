@@ -20,24 +20,27 @@ func (c *checker) settingsAreInForce() {
 			if !isRegistered(q.path) || q.row == nil || c.skewed[q.row.worker] || q.fault != "" {
 				continue // by a false clock nothing can be said; the rest is broken in another way
 			}
-			began := minTime(q.row.started, q.at)
+			began, sent := q.row.started, q.row.started
+			if q.row.kind == "unrecorded" {
+				sent = q.at // it began when it was claimed, and was sent some time later
+			}
 			from := knownSince(began, blind)
-			if broken, what := broken(q, c.inForce(q, from), from); broken != "" {
+			if broken, what := broken(q, c.inForce(q, from, sent), from, sent); broken != "" {
 				c.wrong(broken, id, "request %d, %v after what could be known: %s", q.number, began.Sub(from).Round(time.Millisecond), what)
 			}
 		}
 	}
 }
 
-// inForce are the states of a request's endpoint from a moment until it arrived.
-func (c *checker) inForce(q *request, from time.Time) (found []state) {
+// inForce are the states of a request's endpoint from a moment until it was sent.
+func (c *checker) inForce(q *request, from, sent time.Time) (found []state) {
 	v := c.byKey[q.row.key]
 	if v == nil {
 		return nil // I4 tells
 	}
 	states := c.states[v.endpoint]
 	for i, s := range states {
-		if s.at.After(q.at.Add(clockSlack)) || i+1 < len(states) && states[i+1].at.Before(from) {
+		if s.at.After(sent.Add(clockSlack)) || i+1 < len(states) && states[i+1].at.Before(from) {
 			continue
 		}
 		found = append(found, s)
@@ -46,7 +49,7 @@ func (c *checker) inForce(q *request, from time.Time) (found []state) {
 }
 
 // broken says what a request breaks if none of some states explains it.
-func broken(q *request, states []state, from time.Time) (invariant, what string) {
+func broken(q *request, states []state, from, sent time.Time) (invariant, what string) {
 	invariant, what = "held", "its endpoint was held"
 	if len(states) == 0 {
 		return "settings", "it was not sent as one of a registered endpoint"
@@ -58,7 +61,7 @@ func broken(q *request, states []state, from time.Time) (invariant, what string)
 			if invariant == "held" {
 				invariant, what = "settings", "it was made by the settings "+q.version
 			}
-		case s.signs(strings.Fields(q.keys), from, q.at):
+		case s.signs(strings.Fields(q.keys), from, sent):
 			return "", ""
 		default:
 			invariant, what = "signed", "it was signed with "+q.keys

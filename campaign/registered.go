@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -129,12 +130,12 @@ func (w *world) register(ctx context.Context) error {
 const noteStates = `
 CREATE TABLE public.campaign_states (
 	revision bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(),
-	endpoint_key text NOT NULL, held boolean NOT NULL, settings jsonb
+	endpoint_key text NOT NULL, url text NOT NULL, held boolean NOT NULL, settings jsonb
 );
 CREATE FUNCTION public.campaign_note_state() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-	INSERT INTO public.campaign_states (revision, endpoint_key, held, settings)
-	VALUES (NEW.revision, NEW.endpoint_key, coalesce(NEW.paused_at, NEW.disabled_at) IS NOT NULL, NEW.settings);
+	INSERT INTO public.campaign_states (revision, endpoint_key, url, held, settings)
+	VALUES (NEW.revision, NEW.endpoint_key, NEW.url, coalesce(NEW.paused_at, NEW.disabled_at) IS NOT NULL, NEW.settings);
 	RETURN NULL;
 END $$;
 CREATE TRIGGER campaign_note_state AFTER INSERT OR UPDATE ON relay.endpoint_settings
@@ -163,16 +164,16 @@ func (e *evidence) readStates(ctx context.Context, w *world) error {
 	if err != nil {
 		return fmt.Errorf("campaign: %w", err)
 	}
-	found, err := w.pool.Query(ctx, `SELECT at, endpoint_key, held, settings FROM public.campaign_states ORDER BY revision`)
+	found, err := w.pool.Query(ctx, `SELECT at, endpoint_key, url, held, settings FROM public.campaign_states ORDER BY revision`)
 	if err != nil {
 		return fmt.Errorf("campaign: read the states of endpoints: %w", err)
 	}
 	var at time.Time
-	var key string
+	var key, address string
 	var held bool
 	var settings []byte
-	_, err = pgx.ForEachRow(found, []any{&at, &key, &held, &settings}, func() error {
-		s, err := readState(sealer, key, settings)
+	_, err = pgx.ForEachRow(found, []any{&at, &key, &address, &held, &settings}, func() error {
+		s, err := readState(sealer, key, address, settings)
 		if err != nil {
 			return fmt.Errorf("campaign: state of endpoint %s: %w", key, err)
 		}
@@ -184,7 +185,13 @@ func (e *evidence) readStates(ctx context.Context, w *world) error {
 }
 
 // readState opens what relay has sealed: the secrets, and the header with the version.
-func readState(sealer *endpoint.Sealer, key string, settings []byte) (s state, err error) {
+// They are bound to the endpoint and to the origin of its URL.
+func readState(sealer *endpoint.Sealer, key, at string, settings []byte) (s state, err error) {
+	u, err := url.Parse(at)
+	if err != nil {
+		return s, err
+	}
+	about := key + " " + u.Scheme + "://" + u.Host + " "
 	var in struct {
 		Secrets []json.RawMessage `json:"secrets"`
 		Headers map[string]string `json:"headers"`
@@ -192,7 +199,7 @@ func readState(sealer *endpoint.Sealer, key string, settings []byte) (s state, e
 	if err := json.Unmarshal(settings, &in); err != nil {
 		return s, err
 	}
-	if s.version, err = sealer.Open(in.Headers[headerVersion], key+" headers."+headerVersion); err != nil {
+	if s.version, err = sealer.Open(in.Headers[headerVersion], about+"headers."+headerVersion); err != nil {
 		return s, err
 	}
 	for _, raw := range in.Secrets {
@@ -205,7 +212,7 @@ func readState(sealer *endpoint.Sealer, key string, settings []byte) (s state, e
 				return s, err
 			}
 		}
-		plain, err := sealer.Open(one.Secret, key+" secrets")
+		plain, err := sealer.Open(one.Secret, about+"secrets")
 		if err != nil {
 			return s, err
 		}
