@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -123,8 +122,12 @@ func (c *Consumer) attempt(
 		last = new(c.send(ctx, ep, shaped, claim))
 		return *last
 	})
-	if len(attempts) == 0 && ep.Held != "" { // since it was read
+	switch {
+	case len(attempts) > 0:
+	case ep.Held != "": // since it was read
 		verdict, _ = c.Policy.Refuses(*ep)
+	case elsewhere(*ep, w.URL):
+		verdict.Reason = "its endpoint has moved since it was read"
 	}
 	return identified(attempts, *claim), verdict, lost
 }
@@ -135,7 +138,8 @@ func (c *Consumer) attempt(
 // the endpoint might have answered.
 func (c *Consumer) send(ctx context.Context, known *relay.Endpoint, w *relay.Webhook, claim *relay.Claim) relay.Attempt {
 	ep := c.current(*known)
-	if known.Held = ep.Held; ep.Held != "" || elsewhere(ep, *known) {
+	if ep.Held != "" || elsewhere(ep, known.URL) {
+		*known = ep
 		return relay.Attempt{} // no request was made
 	}
 	if time.Until(claim.Until) < min(cmp.Or(ep.Timeout, c.Timeout), claim.Lease*2/3) {
@@ -168,11 +172,7 @@ func (c *Consumer) current(ep relay.Endpoint) relay.Endpoint {
 // elsewhere reports whether an endpoint has another URL than when its event was
 // read. Then that is read again: what it shows of itself at the new URL is not for
 // whoever has the old one.
-func elsewhere(now, then relay.Endpoint) bool {
-	to, _, _ := strings.Cut(now.URL, "?")
-	from, _, _ := strings.Cut(then.URL, "?")
-	return to != from
-}
+func elsewhere(now relay.Endpoint, url string) bool { return bare(now.URL) != bare(url) }
 
 var errClaimOver = errors.New("the claim is over")
 

@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -28,10 +29,17 @@ func TestWhatWasReadBeforeAMoveIsNotSentToTheOldURL(t *testing.T) {
 			if byURL {
 				to = map[string]any{"url": r.Receiver.URL + "/old?q=1"}
 			}
+			said, err := r.Conn.SubscribeSync(consumer.SubjectEvents + "defer.>")
+			if err != nil {
+				t.Fatal(err)
+			}
 			moving.Store(true)
 			id := r.Publish(to)
 			if w := r.RequireDelivered(id); w.Attempts != 1 {
 				t.Errorf("recorded %+v", w)
+			}
+			if m, err := said.NextMsg(relaytest.Patience); err != nil || !strings.Contains(string(m.Data), "its endpoint has moved") {
+				t.Errorf("why it waited: %v, %v", m, err)
 			}
 			old := r.Receiver.Requests()
 			for _, req := range old {
