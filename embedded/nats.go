@@ -38,8 +38,9 @@ type NATSOptions struct {
 
 	// Sync says when a stored message is on the disk: "always", before it is
 	// confirmed, or at intervals, such as "5s" or "2m", of which a power cut
-	// may take the last. Intervals are some ten times faster. Defaults to
-	// "always".
+	// may take the last. Intervals are some ten times faster. Short ones are
+	// better: what gathers over minutes is written at once, and everything else
+	// on that disk waits. Defaults to "always".
 	Sync string
 
 	// MaxStore bounds the bytes of all streams together. Defaults to three
