@@ -48,7 +48,7 @@ func scenarios() []scenario {
 			run: hang100kDefault, goals: hang100kGoals(),
 		},
 		{
-			name: "parked-million", title: "500 events a second, and a burst, beside 1,000,000 parked events of a dead endpoint, default sync",
+			name: "parked-million", title: "500 events a second, and a burst, beside 1,000,000 parked events of a dead endpoint, synced every second",
 			run: parkedMillion, goals: parkedGoals(),
 		},
 		{

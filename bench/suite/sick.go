@@ -68,7 +68,7 @@ func parkedMillion(ctx context.Context, m *machine) error {
 	}
 	parked = m.n(parked)
 	rate, burst := fmt.Sprintf("--events %d --rate 500", m.n(15_000)), m.burstFlags()
-	o := options{side: sideRelay, sync: syncDefault}
+	o := options{side: sideRelay, sync: syncSecond}
 	alone := func(t *target) error {
 		return errors.Join(t.measure(ctx, sideAlone, rate), t.measure(ctx, sideBursty, burst))
 	}

@@ -29,6 +29,7 @@ const (
 // The sync settings of NATS.
 const (
 	syncAlways  = "always"
+	syncSecond  = "1s" // what the README advises where not every message is synced
 	syncDefault = "2m" // what plain NATS does
 )
 
