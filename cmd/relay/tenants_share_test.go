@@ -144,8 +144,9 @@ func TestATenantThatHangsDoesNotHoldUpAnother(t *testing.T) {
 	if now == 0 || s.delivered("a") > 0 || top > slowCalls {
 		t.Errorf("%d of a's requests hang, %d at most, %d are delivered", now, top, s.delivered("a"))
 	}
-	// Of one tenant with all the others it would have one at a time.
-	if want := slowCalls / 2 / 4; beside < want {
-		t.Errorf("b's endpoint got %d requests at a time, want %d", beside, want)
+	// Its share allows 64. Of one tenant with all the others it would have one at a
+	// time; how many more it has is the machine's speed.
+	if least := 4; beside < least {
+		t.Errorf("b's endpoint got %d requests at a time, want %d at least", beside, least)
 	}
 }
