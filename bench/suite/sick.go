@@ -60,14 +60,16 @@ func hang100kGoals() []goal {
 }
 
 // parkedMillion: a rate and a burst on a relay that has nothing else to do, and
-// on one that has a million events parked; then that one is started again.
+// on one that has a million events parked; then that one is started again. The rate
+// goes on for a minute: in its first seconds the kernel still writes what Postgres
+// has taken down of the million.
 func parkedMillion(ctx context.Context, m *machine) error {
 	parked := 1_000_000
 	if m.Short {
 		parked = 100_000
 	}
 	parked = m.n(parked)
-	rate, burst := fmt.Sprintf("--events %d --rate 500", m.n(15_000)), m.burstFlags()
+	rate, burst := fmt.Sprintf("--events %d --rate 500", m.n(30_000)), m.burstFlags()
 	o := options{side: sideRelay, sync: syncSecond}
 	alone := func(t *target) error {
 		return errors.Join(t.measure(ctx, sideAlone, rate), t.measure(ctx, sideBursty, burst))
