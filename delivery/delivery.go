@@ -33,7 +33,6 @@ type Sender struct {
 	dialer  *dialer
 	common  transports // of endpoints without TLS settings of their own
 	own     keyring    // of the others
-	targets targets
 }
 
 // New makes a Sender. It starts nothing and keeps nothing open; all faults of

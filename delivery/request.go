@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/relaywebhooks/relay"
@@ -51,11 +50,7 @@ func (s *Sender) request(ctx context.Context, ep *relay.Endpoint, w *relay.Webho
 	return req.WithContext(ctx), nil
 }
 
-// target is the URL to call. It is shared, and nobody changes it.
 func (s *Sender) target(raw string) (*url.URL, error) {
-	if u := s.targets.look(raw); u != nil {
-		return u, nil
-	}
 	canonical, err := relay.CheckURL(raw)
 	if err != nil {
 		return nil, refuse(err)
@@ -67,42 +62,7 @@ func (s *Sender) target(raw string) (*url.URL, error) {
 	if s.options.HTTPSOnly && u.Scheme != "https" {
 		return nil, &failure{class: classBlocked, text: u.Host + ": only https is called"}
 	}
-	s.targets.keep(raw, u)
 	return u, nil
-}
-
-const (
-	// keptTargets is how many URLs are kept: those with a query of their own for each
-	// webhook could else become any number.
-	keptTargets = 4096
-	// longestKept is the length of a URL that is kept, in bytes.
-	longestKept = 512
-)
-
-// targets are URLs that have passed every check, which depends on nothing else. It
-// is safe for concurrent use.
-type targets struct {
-	mu    sync.RWMutex
-	known map[string]*url.URL
-}
-
-func (t *targets) look(raw string) *url.URL {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.known[raw]
-}
-
-// keep begins anew when there are too many: the next webhooks find their own again.
-func (t *targets) keep(raw string, u *url.URL) {
-	if len(raw) > longestKept {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.known == nil || len(t.known) >= keptTargets {
-		t.known = make(map[string]*url.URL)
-	}
-	t.known[raw] = u
 }
 
 func checkMethod(method string) error {
