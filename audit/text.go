@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
@@ -102,8 +103,8 @@ func cleanJSON(v any) any {
 		}
 	case map[string]any:
 		clean := make(map[string]any, len(v))
-		for k, inner := range v {
-			clean[text(k, math.MaxInt)] = cleanJSON(inner)
+		for _, k := range slices.Sorted(maps.Keys(v)) { // of names that become one, always the same counts
+			clean[text(k, math.MaxInt)] = cleanJSON(v[k])
 		}
 		return clean
 	}

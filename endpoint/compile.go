@@ -15,8 +15,9 @@ import (
 	"github.com/relaywebhooks/relay"
 )
 
-// compileWait is how long a webhook waits for its template. What takes longer is
-// no template that somebody meant well, and the hands of relay are for others.
+// compileWait is how long webhooks wait for their template, from when the first of
+// them needed it. What takes longer is no template that somebody meant well, and the
+// hands of relay are for others.
 const compileWait = 100 * time.Millisecond
 
 // recentTemplates is how many are kept although no endpoint may have them: between
@@ -49,6 +50,7 @@ type compiled struct {
 	compiler *compiler
 	text     json.RawMessage
 	once     sync.Once
+	began    time.Time     // when it was first needed
 	done     chan struct{} // closed once there is a shaper or an error
 	shaper   relay.Shaper
 	err      error
@@ -94,6 +96,7 @@ func (c *compiler) keep(t *compiled) {
 // start has it compiled when its turn comes, and does not wait.
 func (t *compiled) start() {
 	t.once.Do(func() {
+		t.began = time.Now()
 		go func() {
 			defer close(t.done)
 			t.compiler.turn <- struct{}{}
@@ -127,7 +130,7 @@ func (t *compiled) Shape(w relay.Webhook) (relay.Webhook, error) {
 	select {
 	case <-t.done: // as nearly always
 	default:
-		late := time.NewTimer(compileWait)
+		late := time.NewTimer(compileWait - time.Since(t.began))
 		defer late.Stop()
 		select {
 		case <-t.done:
