@@ -100,7 +100,8 @@ func TestTheCheckerFindsABrokenProtocol(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := settings{
-				Duration: 12 * time.Second, Seed: 1, Rate: 80, Relays: 2, Dir: t.TempDir(), BuildFlags: []string{flag},
+				Registered: true,
+				Duration:   12 * time.Second, Seed: 1, Rate: 80, Relays: 2, Dir: t.TempDir(), BuildFlags: []string{flag},
 				Only: append(c.faults, "none"), Every: time.Second, WarmUp: 2 * time.Second, Patience: 8 * time.Second,
 			}
 			var out strings.Builder

@@ -25,7 +25,7 @@ type operator struct {
 // newOperator makes the operator of a campaign. There is none where all events are
 // to succeed at once, nor beside an older relay, which may not know of endpoints.
 func newOperator(w *world) *operator {
-	if w.settings.Quiet || w.settings.From != "" {
+	if !w.settings.Registered || w.settings.Quiet || w.settings.From != "" {
 		return nil
 	}
 	return &operator{w: w, endpoints: newRegistered()}
