@@ -3,7 +3,6 @@ package consumer_test
 import (
 	"bytes"
 	"fmt"
-	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,25 +31,15 @@ func lose(lost *atomic.Int32) edit {
 // what was copied is removed.
 func TestALossyReadOfALaneLosesNoEvent(t *testing.T) {
 	t.Parallel()
+	const n = 60
 	options := circuitOptions()
 	options.Policy.Circuit.Delay = time.Hour
-	r := relaytest.Start(t, options)
-	r.Receiver.Always(relaytest.Status(http.StatusInternalServerError))
-	const n = 60
-	for i := range n {
-		r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("lossy_", i), "max_attempts": 50})
-	}
-	if !r.Eventually(func() bool { return count(t, r, "webhooks.parked.>") > n-10 && count(t, r, "webhooks.due.>") == 0 }) {
-		t.Fatalf("%d parked", count(t, r, "webhooks.parked.>"))
-	}
-	r.Stop()
-	endPauses(t, r)
-	r.Receiver.Always(relaytest.Status(http.StatusOK))
+	r := fillLane(t, options, n)
 	var lost atomic.Int32
 	options.NATS, options.DatabaseURL, options.NATSURL = r.NATS, r.URL, newCable(t, r.NATS, nil, lose(&lost)).URL()
 	relaytest.Start(t, options)
 	for i := range n {
-		r.RequireDelivered(fmt.Sprint("lossy_", i))
+		r.RequireDelivered(fmt.Sprint("parked_", i))
 	}
 	requireEmpty(t, r)
 	if lost.Load() == 0 {

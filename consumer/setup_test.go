@@ -11,19 +11,26 @@ import (
 	"github.com/relaywebhooks/relay/relaytest"
 )
 
-// What differs is named, setting by setting; what relay does not care for stays
-// as the operator set it.
-func TestCompareSaysWhatDiffers(t *testing.T) {
-	t.Parallel()
+// startJetStream is a server without any of relay's streams.
+func startJetStream(t *testing.T) jetstream.JetStream {
+	t.Helper()
 	conn, err := relaytest.StartNATS(t).Connect()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(conn.Close)
 	js, err := jetstream.New(conn)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return js
+}
+
+// What differs is named, setting by setting; what relay does not care for stays
+// as the operator set it.
+func TestCompareSaysWhatDiffers(t *testing.T) {
+	t.Parallel()
+	js := startJetStream(t)
 	if _, err := consumer.Setup(t.Context(), js, consumer.StreamOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -66,15 +73,7 @@ func TestCompareSaysWhatDiffers(t *testing.T) {
 // an operator has set it.
 func TestTheDuplicateWindowIsSetWhereItIsSaid(t *testing.T) {
 	t.Parallel()
-	conn, err := relaytest.StartNATS(t).Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := startJetStream(t)
 	for _, step := range []struct{ said, is time.Duration }{
 		{0, 2 * time.Minute}, {100 * time.Millisecond, 100 * time.Millisecond}, {0, 100 * time.Millisecond}, {time.Hour, time.Hour},
 	} {
