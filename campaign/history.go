@@ -33,7 +33,7 @@ const (
 	sayUsage   = "usage"   // what a relay process holds: Seq goroutines, Number descriptors, Millis MiB
 	sayStepped = "stepped" // the clock of a relay process jumps
 	sayTrouble = "trouble" // something in relay's log that must not be there
-	sayAsked   = "asked"   // an operator asked something about a registered endpoint; Name is the verb, Note why it failed
+	sayAsked   = "asked"   // an operator asked something about a registered endpoint; Name is the verb, Millis how long it took, Note why it failed
 )
 
 // older is the note of the start of a relay that is not the present one.

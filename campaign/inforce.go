@@ -130,13 +130,26 @@ func (c *checker) rotationsOverlap() {
 			if now.newest() == was {
 				continue
 			}
-			least := knownSince(now.at, blind).Add(overlap - time.Second)
+			least := minTime(knownSince(now.at, blind), c.askedToRotate(now.at)).Add(overlap - time.Second)
 			if !slices.ContainsFunc(now.secrets, func(k signing) bool { return k.print == was && k.until.After(least) }) {
 				c.wrong("signed", "", "secret %s of %s was replaced at %.1f s, and does not sign for another %v",
 					was, key, now.at.Sub(c.began).Seconds(), overlap)
 			}
 		}
 	}
+}
+
+// askedToRotate is when the operator began to ask for a rotation that was written at
+// a moment; that moment if nobody did. One that is written late, by a database that
+// has just come back, overlaps by that much less.
+func (c *checker) askedToRotate(at time.Time) time.Time {
+	from := at
+	for _, e := range c.history {
+		if began := e.At.Add(-time.Duration(e.Millis) * time.Millisecond); e.What == sayAsked && e.Name == "rotate" && !began.After(at) && !e.At.Before(at) {
+			from = minTime(from, began)
+		}
+	}
+	return from
 }
 
 // newest is the secret that signs without an end.

@@ -157,6 +157,7 @@ func (r *registered) asked(with map[string]any) map[string]any {
 // it. It goes on when the load ends: what was begun is to have an outcome.
 func (o *operator) tell(ctx context.Context, verb string, r *registered, step func(context.Context) error) {
 	var refused error
+	began := time.Now()
 	err := o.w.eventually(context.WithoutCancel(ctx), verbPatience, verb, func(ctx context.Context) error {
 		if refused = step(ctx); final(refused) {
 			return nil
@@ -167,7 +168,7 @@ func (o *operator) tell(ctx context.Context, verb string, r *registered, step fu
 		o.w.history.note(entry{What: sayTrouble, Name: verb + " " + r.path, Note: refused.Error()})
 		return
 	}
-	e := entry{What: sayAsked, Name: verb, Path: r.path}
+	e := entry{What: sayAsked, Name: verb, Path: r.path, Millis: time.Since(began).Milliseconds()}
 	if err != nil {
 		e.Note = err.Error()
 	}
