@@ -199,3 +199,19 @@ func parseSealed(sealed string) (id string, box []byte, err error) {
 // associated is what a text is bound to beside its key. With the prefix in it a key
 // that has another use too gives nothing away that counts here.
 func associated(about string) []byte { return []byte(sealedPrefix + about) }
+
+// about is what a sealed secret is bound to: with the origin in it, whoever may
+// write to the table cannot have it sent elsewhere.
+func about(key, origin, field string) string { return key + " " + origin + " " + field }
+
+// originOf is the scheme, host and port of a URL, to which its secrets belong; ""
+// of what is no URL.
+func originOf(url string) string {
+	canonical, err := relay.CheckURL(url)
+	if err != nil {
+		return ""
+	}
+	scheme, rest, _ := strings.Cut(canonical, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return scheme + "://" + host
+}

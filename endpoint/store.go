@@ -9,8 +9,8 @@ import (
 	"maps"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -60,6 +60,9 @@ type Store struct {
 	o         StoreOptions
 	templates *compiler
 
+	clock func() time.Time // the machine's
+	ahead atomic.Int64     // by how much Postgres' clock is, in nanoseconds
+
 	reading  sync.Mutex // of everything below
 	began    time.Time  // of the latest reading that succeeded
 	revision int64      // up to which the Registry knows the table
@@ -80,7 +83,7 @@ func NewStore(o StoreOptions) *Store {
 	if o.OnChange == nil {
 		o.OnChange = func(Change) {}
 	}
-	s := &Store{o: o, templates: newCompiler(o.Compile), ending: map[string]time.Time{}, faulty: map[string]string{}, locked: map[string]locked{}}
+	s := &Store{o: o, clock: time.Now, templates: newCompiler(o.Compile), ending: map[string]time.Time{}, faulty: map[string]string{}, locked: map[string]locked{}}
 	o.Registry.look = s.look
 	return s
 }
@@ -139,7 +142,12 @@ func (s *Store) refresh(ctx context.Context, patience time.Duration) error {
 	return s.read(ctx, patience)
 }
 
-const latestRevision = `SELECT coalesce(max(revision), 0) FROM relay.endpoint_settings`
+const latestRevision = `SELECT coalesce(max(revision), 0), clock_timestamp() FROM relay.endpoint_settings`
+
+// now is the time by Postgres' clock, by which every process goes where a secret
+// ends: one whose own clock is wrong must not end it for the others, nor sign
+// longer or shorter than they do.
+func (s *Store) now() time.Time { return s.clock().Add(time.Duration(s.ahead.Load())) }
 
 // read brings the Registry up to date, with s.reading held. patience is for each
 // question to Postgres. A change of many rows is taken over page by page: what was
@@ -180,11 +188,14 @@ func (s *Store) read(ctx context.Context, patience time.Duration) error {
 	return nil
 }
 
-// latest is the revision of the latest change.
+// latest is the revision of the latest change. It sets the clock as well.
 func (s *Store) latest(ctx context.Context, patience time.Duration) (revision int64, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %s", patience))
 	defer cancel()
-	err = s.o.Pool.QueryRow(ctx, latestRevision).Scan(&revision)
+	var now time.Time
+	if err = s.o.Pool.QueryRow(ctx, latestRevision).Scan(&revision, &now); err == nil {
+		s.ahead.Store(int64(now.Sub(s.clock())))
+	}
 	return revision, err
 }
 
@@ -199,7 +210,7 @@ func (s *Store) within(ctx context.Context, patience time.Duration, where string
 func (s *Store) end(ctx context.Context, patience time.Duration) error {
 	var over []string
 	for key, at := range s.ending {
-		if !time.Now().Before(at) {
+		if !s.now().Before(at) {
 			over = append(over, key)
 		}
 	}
@@ -277,7 +288,7 @@ func (k *known) fill(s *Store, r row) {
 	opened, err := s.open(r)
 	if err == nil {
 		var left settings
-		left, k.end = opened.expired(time.Now())
+		left, k.end = opened.expired(s.now())
 		*ep = left.endpoint()
 		ep.Shape = s.shaper(opened.Template)
 		if ep.URL, err = relay.CheckURL(ep.URL); err == nil {
@@ -333,22 +344,6 @@ func (s *Store) seal(key string, in settings) ([]byte, error) {
 	}
 	out.Tenant, out.Name, out.URL, out.Revision = "", "", "", 0
 	return json.Marshal(out)
-}
-
-// about is what a sealed secret is bound to: with the origin in it, whoever may
-// write to the table cannot have it sent elsewhere.
-func about(key, origin, field string) string { return key + " " + origin + " " + field }
-
-// originOf is the scheme, host and port of a URL, to which its secrets belong; ""
-// of what is no URL.
-func originOf(url string) string {
-	canonical, err := relay.CheckURL(url)
-	if err != nil {
-		return ""
-	}
-	scheme, rest, _ := strings.Cut(canonical, "://")
-	host, _, _ := strings.Cut(rest, "/")
-	return scheme + "://" + host
 }
 
 // faults returns the single faults of an error.

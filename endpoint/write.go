@@ -188,14 +188,15 @@ func (s *Store) Rotate(ctx context.Context, key string, next relay.Secret, overl
 		return Entry{}, errors.New("secrets: the endpoint has none of its own, so its requests are signed with signing.secrets: " +
 			"put both secrets, the new one first, and take the other away later")
 	}
-	end := time.Now().Add(overlap).UTC().Truncate(time.Second)
+	now := s.now()
+	end := now.Add(overlap).UTC().Truncate(time.Second)
 	kept := in.Secrets
 	in.Secrets = []signing{{Secret: secret(next)}}
 	for _, one := range kept {
 		if one.Until.IsZero() || one.Until.After(end) {
 			one.Until = end
 		}
-		if overlap > 0 && one.Until.After(time.Now()) {
+		if overlap > 0 && one.Until.After(now) {
 			in.Secrets = append(in.Secrets, one)
 		}
 	}
