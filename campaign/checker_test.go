@@ -46,6 +46,19 @@ func TestTheCheckerAcceptsWhatIsExplained(t *testing.T) {
 			e.order(sec(49.9), "2", "k2")
 			e.flow(sec(50))
 		},
+		"a request that may have been either of two attempts": func(e *testimony) {
+			e.ordered("2", "k2", func() *event {
+				v := e.publish(sec(38.5), planOK, second)
+				e.attempt(v, sec(38.5), second, "error", 0) // it did not arrive
+				e.attempt(v, sec(40.5), second, "error", 500)
+				e.attempt(v, sec(42), second, "response", 200)
+				return v
+			})
+		},
+		"a rotation that was written long after it was asked for": func(e *testimony) {
+			e.say(sec(28.1), entry{What: sayAsked, Name: "rotate", Path: registeredPath + "shop", Millis: 3000})
+			e.states["shop"][3].secrets[1].until = e.began.Add(sec(29.9))
+		},
 		"a lane that is held for long": func(e *testimony) {
 			e.hold(sec(46), sec(58))
 			for at := sec(26); at < sec(58); at += sec(1) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,6 +14,9 @@ import (
 // made as it was. It breaks "held" where all such states say that the endpoint is
 // called by nobody, "settings" where none has the settings that it was made by, and
 // "signed" where none has the secrets.
+//
+// Of several attempts of an event it may not be certain which one a request was: it
+// breaks nothing if it was in order as one of them.
 func (c *checker) settingsAreInForce() {
 	blind := c.blindness()
 	for id, requests := range c.requests {
@@ -20,21 +24,45 @@ func (c *checker) settingsAreInForce() {
 			if !isRegistered(q.path) || q.row == nil || c.skewed[q.row.worker] || q.fault != "" {
 				continue // by a false clock nothing can be said; the rest is broken in another way
 			}
-			began, sent := q.row.started, q.row.started
-			if q.row.kind == "unrecorded" {
-				sent = q.at // it began when it was claimed, and was sent some time later
-			}
-			from := knownSince(began, blind)
-			if broken, what := broken(q, c.inForce(q, from, sent), from, sent); broken != "" {
-				c.wrong(broken, id, "request %d, %v after what could be known: %s", q.number, began.Sub(from).Round(time.Millisecond), what)
+			if broken, what := c.inOrder(q, q.row, blind); broken != "" && !c.inOrderAsAnother(id, q, blind) {
+				c.wrong(broken, id, "request %d: %s", q.number, what)
 			}
 		}
 	}
 }
 
-// inForce are the states of a request's endpoint from a moment until it was sent.
-func (c *checker) inForce(q *request, from, sent time.Time) (found []state) {
-	v := c.byKey[q.row.key]
+// inOrderAsAnother reports whether a request is in order as another attempt that it
+// may have been.
+func (c *checker) inOrderAsAnother(id string, q *request, blind []span) bool {
+	for _, v := range c.events[id] {
+		for _, r := range v.rows {
+			if r == q.row || !c.fits(q, r) || r.kind == "response" && r.request != q { // an answer was matched for sure
+				continue
+			}
+			if broken, _ := c.inOrder(q, r, blind); broken == "" || c.skewed[r.worker] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// inOrder says what a request breaks as the attempt of a row; "" if nothing.
+func (c *checker) inOrder(q *request, r *row, blind []span) (invariant, what string) {
+	began, sent := r.started, r.started
+	if r.kind == "unrecorded" {
+		sent = q.at // it began when it was claimed, and was sent some time later
+	}
+	from := knownSince(began, blind)
+	if invariant, what = broken(q, c.inForce(r, from, sent), from, sent); invariant != "" {
+		what = fmt.Sprintf("%v after what could be known: %s", began.Sub(from).Round(time.Millisecond), what)
+	}
+	return invariant, what
+}
+
+// inForce are the states of an attempt's endpoint from a moment until it was sent.
+func (c *checker) inForce(r *row, from, sent time.Time) (found []state) {
+	v := c.byKey[r.key]
 	if v == nil {
 		return nil // I4 tells
 	}

@@ -95,8 +95,13 @@ func (t *testimony) operate() {
 // order is an event for the registered endpoint, sent by such settings and signed
 // with such secrets.
 func (t *testimony) order(at time.Duration, version, keys string) *event {
+	return t.ordered(version, keys, func() *event { return t.publish(at, planOK, second, 200) })
+}
+
+// ordered has an event be one for the registered endpoint.
+func (t *testimony) ordered(version, keys string, publish func() *event) *event {
 	from := len(t.history)
-	v := t.publish(at, planOK, second, 200)
+	v := publish()
 	v.endpoint = "shop"
 	for i := range t.history[from:] {
 		e := &t.history[from+i]
