@@ -57,7 +57,7 @@ REPORTS ?=
 
 .PHONY: campaign
 campaign: postgres ## break everything around relay under load, and account for every event
-	$(GO) run ./campaign -seed $(SEED) -duration 70s -rate 235 -every 400ms -rest 12 -registered=false $(CAMPAIGN)
+	$(GO) run ./campaign -seed $(SEED) -duration 70s -rate 235 -every 400ms -rest 12 $(CAMPAIGN)
 
 .PHONY: campaign-long
 campaign-long: postgres ## the same for SEEDS="1 2 …", DURATION each

@@ -76,7 +76,7 @@ func main() {
 	flag.BoolVar(&s.Cluster, "cluster", false, "run three NATS servers, with streams of three replicas")
 	flag.DurationVar(&s.Every, "every", 700*time.Millisecond, "the pause between two faults, on average")
 	flag.IntVar(&s.Rest, "rest", 0, "after every so many faults, leave relay in peace until it must work again")
-	flag.BoolVar(&s.Registered, "registered", true, "register endpoints, and have an operator hold, rotate and change them meanwhile; its bounds of time want an otherwise idle machine")
+	flag.BoolVar(&s.Registered, "registered", true, "register endpoints, and have an operator hold, rotate and change them meanwhile")
 	flag.StringVar(&s.From, "from", "", "start with relay as of this commit; upgrades then replace it, and go back")
 	flag.StringVar(&only, "faults", "", "names of the faults to choose from, with commas; none for no fault at all")
 	flag.BoolVar(&sums, "add-up", false, "run nothing: add up the reports of runs, whose directories are the arguments")
