@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -21,7 +24,7 @@ import (
 func TestRevokedCredentials(t *testing.T) {
 	t.Parallel()
 	users := func(password string) []byte {
-		return fmt.Appendf(nil, "authorization { users: [{ user: relay, password: %s }, { user: producer, password: producer }] }", password)
+		return fmt.Appendf(nil, "http: \"127.0.0.1:-1\", authorization { users: [{ user: relay, password: %s }, { user: producer, password: producer }] }", password)
 	}
 	o := embedded.NATSOptions{ConfigFile: file(t, string(users("first"))), Dir: t.TempDir(), Port: -1}
 	server, err := embedded.StartNATS(o)
@@ -75,6 +78,10 @@ func TestRevokedCredentials(t *testing.T) {
 	requireReady(t, r, a)
 	restart("second")
 	requireCheck(t, r, a, "nats", "Authorization Violation")
+	before := connections(t, server)
+	if !r.Eventually(func() bool { return connections(t, server) > before+5 }) {
+		t.Fatal("relay does not ask again and again whether it may sign in")
+	}
 	select {
 	case err := <-ended:
 		t.Fatalf("relay ended: %v", err)
@@ -83,4 +90,29 @@ func TestRevokedCredentials(t *testing.T) {
 	restart("first")
 	requireReady(t, r, a)
 	r.RequireDelivered(r.Publish(map[string]any{"url": r.Receiver.URL}))
+}
+
+// connections is how many clients have come to a server so far, those included that
+// it refused.
+func connections(t *testing.T, server *embedded.NATS) (n int) {
+	t.Helper()
+	for _, address := range server.Listeners() {
+		if strings.HasSuffix(server.ClientURL(), address) {
+			continue // to ask there would be one more
+		}
+		answer, err := http.Get("http://" + address + "/varz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		var found struct {
+			Total int `json:"total_connections"`
+		}
+		if err := json.NewDecoder(answer.Body).Decode(&found); err != nil {
+			t.Fatal(err)
+		}
+		return found.Total
+	}
+	t.Fatal("no listener tells how many connections there were")
+	return 0
 }
