@@ -28,9 +28,9 @@ const (
 	// what comes for the first time, behind which healthy events may be.
 	allHands = 512
 	// fewHands is how many while healthy events come. They begin in step, every
-	// moveTick: a batch, and then rest. With fewer the queue stays long for longer,
-	// and a server that keeps count of it is no quicker.
-	fewHands = 16
+	// moveTick: a batch, and then rest. With more, healthy events wait longer for
+	// the disk; with fewer, the queue stays long for longer.
+	fewHands = 8
 	moveTick = 10 * time.Millisecond
 	// healthyFor is how long after a healthy event another one is expected.
 	healthyFor = 500 * time.Millisecond

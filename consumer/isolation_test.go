@@ -147,7 +147,7 @@ func TestParkedEventsAreStoredTogether(t *testing.T) {
 			for i := range 3 {
 				r.RequireDead(r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("opens_", i), "max_attempts": 1}))
 			}
-			const n = 300
+			const n = 1000 // some of them after it has been a while that an event was not refused
 			var published []jetstream.PubAckFuture
 			for i := range n {
 				body := fmt.Sprintf(`{"url": %q, "id": "aside_%d"}`, r.Receiver.URL, i)

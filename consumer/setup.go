@@ -14,7 +14,7 @@ import (
 // consumer.
 type Change struct {
 	Name string // WEBHOOKS, or WEBHOOKS/relay
-	Done string // created, updated, unchanged, missing, different
+	Done string // created, updated, made anew, unchanged, missing, different
 
 	// Differs says what was not as relay needs it, one setting each.
 	Differs []string
@@ -137,12 +137,25 @@ func ensureConsumer(ctx context.Context, js jetstream.JetStream, stream string, 
 	set(&c, "max_deliver", &next.MaxDeliver, want.MaxDeliver)
 	set(&c, "max_ack_pending", &next.MaxAckPending, want.MaxAckPending)
 	set(&c, "backoff", &next.BackOff, nil)
+	onFile := want.MemoryStorage && !next.MemoryStorage
+	if onFile {
+		set(&c, "mem_storage", &next.MemoryStorage, true)
+	}
 	if len(c) == 0 {
 		return "unchanged", nil, nil
 	}
 	if !change {
 		return "different", c, nil
 	}
-	_, err = js.UpdateConsumer(ctx, stream, next)
-	return "updated", c, err
+	if !onFile {
+		_, err = js.UpdateConsumer(ctx, stream, next)
+		return "updated", c, err
+	}
+	// A server does not move a consumer from a file into memory. What it had in
+	// hand is delivered again by the new one.
+	if err := js.DeleteConsumer(ctx, stream, want.Durable); err != nil {
+		return "", c, err
+	}
+	_, err = js.CreateConsumer(ctx, stream, next)
+	return "made anew", c, err
 }

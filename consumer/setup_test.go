@@ -117,3 +117,59 @@ func TestTheDuplicateWindowIsSetWhereItIsSaid(t *testing.T) {
 		}
 	}
 }
+
+// A server that is relay's own keeps what its consumers have in hand in memory,
+// also where an earlier version has left consumers that keep it in a file. What
+// they had given out is given out again. Who does not ask for it changes nothing.
+func TestConsumersMoveIntoMemory(t *testing.T) {
+	t.Parallel()
+	js := startJetStream(t)
+	setup := func(o consumer.StreamOptions) map[string]string {
+		changes, err := consumer.Setup(t.Context(), js, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := map[string]string{}
+		for _, c := range changes {
+			done[c.Name] = c.Done
+		}
+		return done
+	}
+	next := func() jetstream.Msg {
+		durable, err := js.Consumer(t.Context(), consumer.StreamQueue, consumer.DurableQueue)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := durable.Next(jetstream.FetchMaxWait(relaytest.Patience))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	setup(consumer.StreamOptions{AckWait: time.Hour})
+	if _, err := js.Publish(t.Context(), consumer.SubjectOutbound, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	next() // for an hour, by this AckWait
+
+	inMemory := consumer.StreamOptions{MemoryConsumers: true, AckWait: time.Hour}
+	for _, step := range []struct {
+		o    consumer.StreamOptions
+		done string
+	}{{inMemory, "made anew"}, {inMemory, "unchanged"}, {consumer.StreamOptions{AckWait: time.Hour}, "unchanged"}, {consumer.StreamOptions{}, "updated"}} {
+		done := setup(step.o)
+		for _, name := range []string{consumer.StreamQueue + "/" + consumer.DurableQueue, consumer.StreamLater + "/" + consumer.DurableDue} {
+			if done[name] != step.done {
+				t.Errorf("with %+v, %s is %s, want %s", step.o, name, done[name], step.done)
+			}
+		}
+	}
+	next() // given out again
+	durable, err := js.Consumer(t.Context(), consumer.StreamQueue, consumer.DurableQueue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := durable.CachedInfo().Config; !c.MemoryStorage || c.AckWait != 45*time.Second || c.MaxAckPending != consumer.DefaultMaxAckPending {
+		t.Errorf("the consumer made anew is %+v", c)
+	}
+}

@@ -59,6 +59,14 @@ type StreamOptions struct {
 	// MaxAckPending of the durable consumers. Defaults to
 	// [DefaultMaxAckPending].
 	MaxAckPending int
+	// MemoryConsumers has the server keep in memory, and not in a file, what the
+	// durable consumers have in hand. It is for a server after whose every start
+	// [Setup] follows: there they are made anew, and deliver again what was not
+	// acknowledged, which the claims make harmless. In a file the server writes
+	// down all that is in hand up to ten times a second, under the lock of each
+	// delivery: with a hundred thousand events put off, that is what healthy ones
+	// wait for (see BENCHMARKS.md). Where it is not set, what is there is left.
+	MemoryConsumers bool
 }
 
 func (o StreamOptions) withDefaults() StreamOptions {
@@ -159,6 +167,7 @@ func ConsumerConfigs(o StreamOptions) map[string]jetstream.ConsumerConfig {
 			MaxDeliver:    -1, // relay counts attempts in Postgres; a message that JetStream gave up would be stranded
 			MaxAckPending: o.MaxAckPending,
 			MaxWaiting:    2048,
+			MemoryStorage: o.MemoryConsumers,
 			// No BackOff: it would bend the delays of NakWithDelay.
 		}
 	}

@@ -113,7 +113,7 @@ func run(ctx context.Context, s settings) error {
 
 // open makes relay's streams and returns the durable consumer of its queue.
 func open(ctx context.Context, js jetstream.JetStream) (jetstream.Consumer, error) {
-	if _, err := consumer.Setup(ctx, js, consumer.StreamOptions{}); err != nil {
+	if _, err := consumer.Setup(ctx, js, consumer.StreamOptions{MemoryConsumers: true}); err != nil {
 		return nil, err
 	}
 	return js.Consumer(ctx, consumer.StreamQueue, consumer.DurableQueue)

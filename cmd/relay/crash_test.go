@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,6 +37,7 @@ type stage struct {
 	*relaytest.Relay // for its questions; it delivers nothing
 	t                *testing.T
 	natsURL          string
+	inside           []string // not empty: settings of the NATS server that runs inside relay
 }
 
 func newStage(t *testing.T) *stage {
@@ -71,12 +73,16 @@ func (s *stage) start(crashAt string, set ...string) *process {
 		s.t.Fatal(err)
 	}
 	args := []string{"run"}
-	for _, kv := range append([]string{
-		"nats.url=" + s.natsURL, "postgres.url=" + s.URL, "delivery.allow=127.0.0.0/8", "delivery.ports=" + receiver.Port(),
+	server := s.inside
+	if len(server) == 0 {
+		server = []string{"nats.url=" + s.natsURL}
+	}
+	for _, kv := range slices.Concat(server, []string{
+		"postgres.url=" + s.URL, "delivery.allow=127.0.0.0/8", "delivery.ports=" + receiver.Port(),
 		"delivery.timeout=" + crashTimeout.String(), "delivery.connect_timeout=" + crashTimeout.String(),
 		"consumer.ack_wait=" + crashAckWait.String(), "consumer.sweep=500ms", "policy.schedule=100ms,200ms,400ms,800ms",
 		"policy.jitter=0", "admin.address=127.0.0.1:0", "log.format=json", "signing.secrets=" + string(relaytest.Secret),
-	}, set...) {
+	}, set) {
 		args = append(args, "--set", kv)
 	}
 	cmd := exec.Command(path, args...)

@@ -120,6 +120,7 @@ func (c Config) streamOptions() consumer.StreamOptions {
 	return consumer.StreamOptions{
 		Replicas: c.NATS.Replicas, DeadMaxAge: c.NATS.DeadMaxAge, DuplicateWindow: c.NATS.DuplicateWindow,
 		AckWait: c.Consumer.AckWait, MaxAckPending: c.maxAckPending(),
+		MemoryConsumers: c.NATS.Embedded, // each start of that server is one of relay
 	}
 }
 
