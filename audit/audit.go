@@ -111,6 +111,7 @@ func New(pool *pgxpool.Pool, o Options) *Log {
 	l.records.write = l.writeRecords
 	l.records.reduce = reduceRecording
 	l.records.locked = l.lockedRecords
+	l.reclaims.linger = lingerFor // no new event waits for it
 	return l
 }
 
