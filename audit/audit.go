@@ -6,7 +6,8 @@
 //
 // Calls to [Log.Claim] and [Log.Record] that come while a batch is on its way
 // to Postgres wait and make up the next batch: one round trip and one commit
-// for all of them. There is no timer; under light load a call goes out at once.
+// for all of them. Under light load a call goes out at once, but for claims of
+// events that relay had before: few of them wait a moment for more.
 //
 // # When Postgres is away
 //

@@ -15,8 +15,8 @@ import (
 const maxBatchBytes = 8 << 20
 
 // A statement for one row costs Postgres and relay nearly as much as one for ten.
-// So what no new event waits for lingers until there is enough, for a moment: a
-// thousand answers a second that come one by one are not a thousand commits.
+// So where no new event waits, fewer than enough linger for a moment: a thousand
+// claims a second that come one by one are not a thousand commits.
 const (
 	lingerFor = 3 * time.Millisecond
 	enough    = 16

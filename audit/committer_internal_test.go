@@ -86,8 +86,8 @@ func TestBatchIsWhatQueued(t *testing.T) {
 	})
 }
 
-// What lingers goes out with what comes within a moment, or as soon as there is
-// enough, or when it shall stop.
+// Few go out with what comes within a moment, enough go out at once, and when it
+// shall stop nothing lingers.
 func TestFewLinger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var takes time.Duration // a commit

@@ -55,7 +55,7 @@ func missing(what string, err error) error {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("%s is not there: relay init makes it, empty; what was in it may be in a backup: %w", what, err)
 	case errors.Is(err, jetstream.ErrConsumerNotFound):
-		return fmt.Errorf("the durable consumer of %s is not there: relay init makes it: %w", what, err)
+		return fmt.Errorf("the durable consumer of %s is not there: relay init makes it, and relay run that of its own server: %w", what, err)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return fmt.Errorf("the account of relay's user has no JetStream, and so not %s: %w", what, err)
 	case isSilence(err):

@@ -24,7 +24,8 @@ type Change struct {
 // those that differ from what relay needs; settings that relay does not care
 // for (limits, placement, replicas of an existing stream) are left as they
 // are. A stream that is already right is not touched: an update with an equal
-// configuration can lose delayed messages (nats-server #5526).
+// configuration can lose delayed messages (nats-server #5526). A durable consumer
+// that is to move from a file into memory is deleted and made anew.
 func Setup(ctx context.Context, js jetstream.JetStream, o StreamOptions) ([]Change, error) {
 	return eachAsset(ctx, js, o, true)
 }
@@ -137,7 +138,7 @@ func ensureConsumer(ctx context.Context, js jetstream.JetStream, stream string, 
 	set(&c, "max_deliver", &next.MaxDeliver, want.MaxDeliver)
 	set(&c, "max_ack_pending", &next.MaxAckPending, want.MaxAckPending)
 	set(&c, "backoff", &next.BackOff, nil)
-	onFile := want.MemoryStorage && !next.MemoryStorage
+	onFile := change && want.MemoryStorage && !next.MemoryStorage // nobody else need mend it
 	if onFile {
 		set(&c, "mem_storage", &next.MemoryStorage, true)
 	}
@@ -153,7 +154,7 @@ func ensureConsumer(ctx context.Context, js jetstream.JetStream, stream string, 
 	}
 	// A server does not move a consumer from a file into memory. What it had in
 	// hand is delivered again by the new one.
-	if err := js.DeleteConsumer(ctx, stream, want.Durable); err != nil {
+	if err := js.DeleteConsumer(ctx, stream, want.Durable); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return "", c, err
 	}
 	_, err = js.CreateConsumer(ctx, stream, next)

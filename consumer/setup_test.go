@@ -153,6 +153,15 @@ func TestConsumersMoveIntoMemory(t *testing.T) {
 	next() // for an hour, by this AckWait
 
 	inMemory := consumer.StreamOptions{MemoryConsumers: true, AckWait: time.Hour}
+	found, err := consumer.Compare(t.Context(), js, inMemory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range found {
+		if c.Done != "unchanged" {
+			t.Errorf("%s is %s: %q, which nobody but relay run can mend", c.Name, c.Done, c.Differs)
+		}
+	}
 	for _, step := range []struct {
 		o    consumer.StreamOptions
 		done string

@@ -60,9 +60,9 @@ type StreamOptions struct {
 	// [DefaultMaxAckPending].
 	MaxAckPending int
 	// MemoryConsumers has the server keep in memory, and not in a file, what the
-	// durable consumers have in hand. It is for a server after whose every start
-	// [Setup] follows: there they are made anew, and deliver again what was not
-	// acknowledged, which the claims make harmless. In a file the server writes
+	// durable consumers have in hand. It is for a server that is never started without
+	// [Setup], which makes them anew: they deliver again what was not acknowledged,
+	// and the claims make that harmless. In a file the server writes
 	// down all that is in hand up to ten times a second, under the lock of each
 	// delivery: with a hundred thousand events put off, that is what healthy ones
 	// wait for (see BENCHMARKS.md). Where it is not set, what is there is left.

@@ -93,3 +93,20 @@ func (s *stage) requireInMemory() {
 		}
 	}
 }
+
+// A server that can be started without relay keeps its consumers in files: it is
+// somebody else's, or has a configuration file of its own.
+func TestWhoseConsumersAreInMemory(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		embedded bool
+		config   string
+		want     bool
+	}{{true, "", true}, {true, "nats.conf", false}, {false, "", false}} {
+		c := Default()
+		c.NATS.Embedded, c.NATS.ConfigFile = tc.embedded, tc.config
+		if got := c.streamOptions().MemoryConsumers; got != tc.want {
+			t.Errorf("embedded %v, configuration file %q: in memory %v, want %v", tc.embedded, tc.config, got, tc.want)
+		}
+	}
+}

@@ -107,7 +107,12 @@ func (s *servers) openNATS(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	_, err = consumer.Setup(ctx, js, c.streamOptions())
+	changes, err := consumer.Setup(ctx, js, c.streamOptions())
+	for _, change := range changes {
+		if change.Done != "unchanged" {
+			s.log.Info().Str("name", change.Name).Strs("differed", change.Differs).Msg("stream or durable consumer " + change.Done)
+		}
+	}
 	return err
 }
 

@@ -120,7 +120,8 @@ func (c Config) streamOptions() consumer.StreamOptions {
 	return consumer.StreamOptions{
 		Replicas: c.NATS.Replicas, DeadMaxAge: c.NATS.DeadMaxAge, DuplicateWindow: c.NATS.DuplicateWindow,
 		AckWait: c.Consumer.AckWait, MaxAckPending: c.maxAckPending(),
-		MemoryConsumers: c.NATS.Embedded, // each start of that server is one of relay
+		// That server is only started by relay run, whose user may do everything there.
+		MemoryConsumers: c.NATS.Embedded && c.NATS.ConfigFile == "",
 	}
 }
 
