@@ -6,8 +6,7 @@
 //
 // Calls to [Log.Claim] and [Log.Record] that come while a batch is on its way
 // to Postgres wait and make up the next batch: one round trip and one commit
-// for all of them. Under light load a call goes out at once, but for claims of
-// events that relay had before: few of them wait a moment for more.
+// for all of them. There is no timer; under light load a call goes out at once.
 //
 // # When Postgres is away
 //
@@ -112,7 +111,6 @@ func New(pool *pgxpool.Pool, o Options) *Log {
 	l.records.write = l.writeRecords
 	l.records.reduce = reduceRecording
 	l.records.locked = l.lockedRecords
-	l.reclaims.linger = lingerFor // no new event waits for it
 	return l
 }
 

@@ -14,14 +14,6 @@ import (
 // Postgres must fit its memory and ours. One call alone may be larger.
 const maxBatchBytes = 8 << 20
 
-// A statement for one row costs Postgres and relay nearly as much as one for ten.
-// So where no new event waits, fewer than enough linger for a moment: a thousand
-// claims a second that come one by one are not a thousand commits.
-const (
-	lingerFor = 3 * time.Millisecond
-	enough    = 16
-)
-
 // call is one caller's request and, when it is answered, the answer.
 type call[T, R any] struct {
 	key     relay.Key
@@ -50,7 +42,6 @@ type committer[T, R any] struct {
 	// locked returns the calls of a batch, by their index, that have to wait
 	// for a lock of another session's on one of these rows. It waits for none.
 	locked func(context.Context, []*call[T, R], lockable) ([]int, error)
-	linger time.Duration // how long it waits for more requests before it writes few of them
 	// abandoned is told of an answer that nobody waited for. If it is set,
 	// requests whose callers left before they were begun are dropped.
 	abandoned func(T, R)
@@ -117,7 +108,6 @@ func (c *committer[T, R]) run(stop, work context.Context) {
 
 func (c *committer[T, R]) loop(stop, work context.Context) {
 	for wait := minBackoff; ; {
-		c.gather(stop)
 		batch := c.next()
 		if len(batch) == 0 {
 			if c.close(stop) {
@@ -137,16 +127,6 @@ func (c *committer[T, R]) loop(stop, work context.Context) {
 		}
 		pause(work, wait) // what was set aside is back in this queue
 		wait = min(2*wait, maxBackoff)
-	}
-}
-
-// gather waits for more requests if there are few, and none if it shall stop.
-func (c *committer[T, R]) gather(stop context.Context) {
-	c.mu.Lock()
-	n := len(c.queue)
-	c.mu.Unlock()
-	if c.linger > 0 && n > 0 && n < enough {
-		pause(stop, c.linger)
 	}
 }
 

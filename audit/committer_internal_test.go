@@ -86,57 +86,6 @@ func TestBatchIsWhatQueued(t *testing.T) {
 	})
 }
 
-// Few go out with what comes within a moment, enough go out at once, and when it
-// shall stop nothing lingers.
-func TestFewLinger(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var takes time.Duration // a commit
-		f := newFake(Options{}, func(context.Context, []*call[int, int]) error {
-			time.Sleep(takes)
-			return nil
-		})
-		f.linger = lingerFor
-		stop := f.start()
-		var began time.Time
-		var seq uint64
-		var asking sync.WaitGroup
-		ask := func(n int) {
-			for range n {
-				seq++
-				asking.Go(func() { _, _ = f.do(t.Context(), key(seq), 1, 1) })
-				synctest.Wait() // it is queued
-			}
-		}
-		for _, step := range []struct {
-			name        string
-			first, more int
-			takes, took time.Duration
-			batches     int
-		}{
-			{name: "one", first: 1, took: lingerFor, batches: 1},
-			{name: "one and soon two more", first: 1, more: 2, took: lingerFor, batches: 1},
-			{name: "two, while one is written", first: 1, more: 2, takes: lingerFor, took: 4 * lingerFor, batches: 2},
-			{name: "enough, while one is written", first: 1, more: enough, takes: lingerFor, took: 3 * lingerFor, batches: 2},
-		} {
-			f.batches, takes, began = nil, step.takes, time.Now()
-			ask(step.first)
-			time.Sleep(lingerFor/2 + step.takes)
-			ask(step.more)
-			asking.Wait()
-			if took := time.Since(began); len(f.batches) != step.batches || took != step.took {
-				t.Errorf("%s: the batches %v after %v; want %d after %v", step.name, f.batches, took, step.batches, step.took)
-			}
-		}
-		takes, began = 0, time.Now()
-		ask(1)
-		stop()
-		asking.Wait()
-		if took := time.Since(began); took != 0 {
-			t.Errorf("stopping took %v", took)
-		}
-	})
-}
-
 func TestBatchIsBoundInBytes(t *testing.T) {
 	f := newFake(Options{}, nil)
 	for seq, weight := range []int{maxBatchBytes * 2, maxBatchBytes / 2, maxBatchBytes / 2, 1} {
