@@ -55,6 +55,9 @@ func TestAHeldLaneAnswersOperators(t *testing.T) {
 	if w := r.RequireDead("shop_7"); w.Reason != "buried: gone for good" || w.Attempts != 0 {
 		t.Errorf("recorded %+v", w)
 	}
+	if !r.Eventually(func() bool { return stored(t, r, consumer.StreamDead) == 30 }) { // the job has only asked for that
+		t.Fatalf("%d letters, want 30", stored(t, r, consumer.StreamDead))
+	}
 	replay(t, r, "all") // a replay of what is held is held as well
 	requireParked(t, r, 30)
 	set(t, r, key, endpoint.Enabled, "")
