@@ -17,6 +17,12 @@ type (
 	blobs   [][]byte // a nil element is null
 )
 
+// array is each of them.
+type array interface {
+	pgtype.ArrayGetter
+	length() int
+}
+
 // The elements, as pgx knows how to read them.
 type (
 	textElement   string
@@ -36,6 +42,8 @@ func (a texts) Dimensions() []pgtype.ArrayDimension { return dimensions(len(a)) 
 // Index returns a pointer to an element.
 func (a texts) Index(i int) any { return (*textElement)(&a[i]) }
 
+func (a texts) length() int { return len(a) }
+
 // IndexType returns what Index returns.
 func (texts) IndexType() any { return new(textElement) }
 
@@ -49,6 +57,8 @@ func (a times) Dimensions() []pgtype.ArrayDimension { return dimensions(len(a)) 
 
 // Index returns a pointer to an element.
 func (a times) Index(i int) any { return (*timeElement)(&a[i]) }
+
+func (a times) length() int { return len(a) }
 
 // IndexType returns what Index returns.
 func (times) IndexType() any { return new(timeElement) }
@@ -64,6 +74,8 @@ func (a numbers) Dimensions() []pgtype.ArrayDimension { return dimensions(len(a)
 // Index returns a pointer to an element.
 func (a numbers) Index(i int) any { return (*numberElement)(&a[i]) }
 
+func (a numbers) length() int { return len(a) }
+
 // IndexType returns what Index returns.
 func (numbers) IndexType() any { return new(numberElement) }
 
@@ -78,6 +90,8 @@ func (a ids) Dimensions() []pgtype.ArrayDimension { return dimensions(len(a)) }
 // Index returns a pointer to an element.
 func (a ids) Index(i int) any { return (*idElement)(&a[i]) }
 
+func (a ids) length() int { return len(a) }
+
 // IndexType returns what Index returns.
 func (ids) IndexType() any { return new(idElement) }
 
@@ -91,6 +105,8 @@ func (a blobs) Dimensions() []pgtype.ArrayDimension { return dimensions(len(a)) 
 
 // Index returns a pointer to an element.
 func (a blobs) Index(i int) any { return (*blobElement)(&a[i]) }
+
+func (a blobs) length() int { return len(a) }
 
 // IndexType returns what Index returns.
 func (blobs) IndexType() any { return new(blobElement) }

@@ -39,24 +39,26 @@ func reduceClaiming(c *claiming, err error) { c.reduced = "unrecordable: " + sql
 // insertHolders lets events take their idempotency keys. An event that is
 // through already gave its key back or keeps it, and takes none; nor does an
 // old copy of one that was replayed.
-const insertHolders = `
+var insertHolders = newStatement(`
 INSERT INTO relay.idempotency (tenant, key, accepted_at, seq, webhook_id)
 SELECT i.tenant, i.key, i.accepted_at, i.seq, i.webhook_id
-FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[], $5::text[])
-    AS i (tenant, key, accepted_at, seq, webhook_id)
+FROM (
+    SELECT unnest($1::text[]) AS tenant, unnest($2::text[]) AS key, unnest($3::timestamptz[]) AS accepted_at,
+        unnest($4::bigint[]) AS seq, unnest($5::text[]) AS webhook_id
+) i
 WHERE NOT EXISTS (
     SELECT FROM relay.webhooks_DAY w
     WHERE ` + sameEvent + `
       AND (w.generation > 0 OR w.status IN ('delivered', 'failed', 'dead')))
 ORDER BY i.tenant, i.key
-ON CONFLICT DO NOTHING`
+ON CONFLICT DO NOTHING`)
 
 // insertWebhooks stores new events with the claim already in them: one row
 // version for the usual case. One that is to wait (a place is named) has been
 // claimed and given back at once. An event whose idempotency key another one holds
 // is stored as a duplicate, without a claim. One whose key was given back just
 // now is not stored: it is asked for again. Returned are the claims granted.
-const insertWebhooks = `
+var insertWebhooks = newStatement(`
 INSERT INTO relay.webhooks (
     accepted_at, seq, generation, webhook_id, tenant, event_type, endpoint_key, endpoint_name,
     url, method, content_type, headers, body, metadata, idempotency_key,
@@ -77,15 +79,17 @@ SELECT i.accepted_at, i.seq, i.generation, i.webhook_id, NULLIF(i.tenant, ''), N
     CASE WHEN d.webhook_id IS NULL AND i.place = '' THEN $1 END,
     CASE WHEN d.webhook_id IS NULL AND i.place = '' THEN now() + $2::bigint * interval '1 microsecond' END,
     CASE WHEN d.webhook_id IS NULL AND i.place <> '' THEN i.claim END
-FROM unnest(
-    $3::timestamptz[], $4::bigint[], $5::integer[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-    $11::text[], $12::text[], $13::text[], $14::text[], $15::bytea[], $16::text[], $17::text[],
-    $18::integer[], $19::timestamptz[], $20::timestamptz[], $21::text[], $22::uuid[], $23::text[],
-    $24::text[]
-) AS i (
-    accepted_at, seq, generation, webhook_id, tenant, event_type, endpoint_key, endpoint_name,
-    url, method, content_type, headers, body, metadata, idempotency_key,
-    max_attempts, scheduled_at, expires_at, reason, claim, takes, place)
+FROM (
+    SELECT unnest($3::timestamptz[]) AS accepted_at, unnest($4::bigint[]) AS seq,
+        unnest($5::integer[]) AS generation, unnest($6::text[]) AS webhook_id, unnest($7::text[]) AS tenant,
+        unnest($8::text[]) AS event_type, unnest($9::text[]) AS endpoint_key,
+        unnest($10::text[]) AS endpoint_name, unnest($11::text[]) AS url, unnest($12::text[]) AS method,
+        unnest($13::text[]) AS content_type, unnest($14::text[]) AS headers, unnest($15::bytea[]) AS body,
+        unnest($16::text[]) AS metadata, unnest($17::text[]) AS idempotency_key,
+        unnest($18::integer[]) AS max_attempts, unnest($19::timestamptz[]) AS scheduled_at,
+        unnest($20::timestamptz[]) AS expires_at, unnest($21::text[]) AS reason, unnest($22::uuid[]) AS claim,
+        unnest($23::text[]) AS takes, unnest($24::text[]) AS place
+) i
 LEFT JOIN LATERAL (
     -- OFFSET keeps this a look-up by key, however large the table has grown
     SELECT h.* FROM relay.idempotency h WHERE h.tenant = i.tenant AND h.key = NULLIF(i.takes, '') OFFSET 0
@@ -95,7 +99,7 @@ LEFT JOIN LATERAL (
 ) d ON true
 WHERE i.takes = '' OR h.key IS NOT NULL
 ON CONFLICT DO NOTHING
-RETURNING coalesce(claim, last_claim)`
+RETURNING coalesce(claim, last_claim)`)
 
 // writeClaims stores the events of a batch that are new, in one round trip, and
 // sees to the others in a second one.
@@ -110,9 +114,9 @@ func (l *Log) writeClaims(ctx context.Context, batch []*call[claiming, relay.Cla
 	}()
 	b := &pgx.Batch{}
 	if holders := holderColumns(batch); len(holders.seq) > 0 {
-		b.Queue(onDay(insertHolders, day(batch[0].key)), holders.args()...)
+		insertHolders.queue(b, day(batch[0].key), holders.args())
 	}
-	b.Queue(insertWebhooks, l.webhookColumns(batch)...)
+	insertWebhooks.queue(b, day(batch[0].key), l.webhookColumns(batch))
 	granted, err := l.grant(ctx, b, len(batch))
 	if err != nil {
 		return err

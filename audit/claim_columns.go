@@ -2,7 +2,6 @@ package audit
 
 import (
 	"cmp"
-	"time"
 
 	"github.com/relaywebhooks/relay"
 )
@@ -17,10 +16,10 @@ const (
 
 // holders are the events of a batch that take an idempotency key, by column.
 type holders struct {
-	tenant, key []string
-	at          []time.Time
-	seq         []int64
-	id          []string
+	tenant, key texts
+	at          times
+	seq         numbers
+	id          texts
 }
 
 func (h *holders) args() []any { return []any{h.tenant, h.key, h.at, h.seq, h.id} }

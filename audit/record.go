@@ -79,7 +79,7 @@ const takes = `(w.claim = i.claim OR (i.status = 'delivered' AND w.generation = 
 // An attempt after which its event waits in the lane uses up none of those that
 // the event may have: its endpoint was disabled, and whoever enables it again
 // wants the event to be delivered.
-const insertRecords = `
+var insertRecords = newStatement(`
 WITH a AS (
     INSERT INTO relay.attempts (accepted_at, seq, attempt_id, generation, number, kind, success, started_at,
         duration_ms, status, response_headers, response_body, truncated, error_class, error_message,
@@ -87,17 +87,21 @@ WITH a AS (
     SELECT t.accepted_at, t.seq, t.attempt_id, t.generation, t.number, t.kind, t.success, t.started_at,
         t.duration_ms, NULLIF(t.status, 0), NULLIF(t.headers, '')::jsonb, t.body, t.truncated,
         NULLIF(t.class, ''), NULLIF(t.err, ''), $1, t.endpoint_key
-    FROM unnest($2::timestamptz[], $3::bigint[], $4::uuid[], $5::integer[], $6::integer[], $7::text[], $8::boolean[],
-            $9::timestamptz[], $10::float8[], $11::integer[], $12::text[], $13::bytea[], $14::boolean[],
-            $15::text[], $16::text[], $17::text[])
-        AS t (accepted_at, seq, attempt_id, generation, number, kind, success, started_at,
-            duration_ms, status, headers, body, truncated, class, err, endpoint_key)
+    FROM (
+        SELECT unnest($2::timestamptz[]) AS accepted_at, unnest($3::bigint[]) AS seq, unnest($4::uuid[]) AS attempt_id,
+            unnest($5::integer[]) AS generation, unnest($6::integer[]) AS number, unnest($7::text[]) AS kind,
+            unnest($8::boolean[]) AS success, unnest($9::timestamptz[]) AS started_at,
+            unnest($10::float8[]) AS duration_ms, unnest($11::integer[]) AS status, unnest($12::text[]) AS headers,
+            unnest($13::bytea[]) AS body, unnest($14::boolean[]) AS truncated, unnest($15::text[]) AS class,
+            unnest($16::text[]) AS err, unnest($17::text[]) AS endpoint_key
+    ) t
     ON CONFLICT DO NOTHING
     RETURNING accepted_at, seq, kind, success, started_at, endpoint_key
 ), made AS (
     SELECT array_agg(made ORDER BY n) AS counts FROM (
         SELECT min(n) AS n, count(*)::integer - 1 AS made FROM (
-            SELECT accepted_at, seq, n FROM unnest($23::timestamptz[], $24::bigint[]) WITH ORDINALITY AS i (accepted_at, seq, n)
+            SELECT unnest($23::timestamptz[]) AS accepted_at, unnest($24::bigint[]) AS seq,
+                generate_subscripts($23::timestamptz[], 1) AS n
             UNION ALL
             SELECT accepted_at, seq, NULL FROM a WHERE kind <> 'unrecorded'
         ) both_sides GROUP BY accepted_at, seq
@@ -111,8 +115,10 @@ WITH a AS (
         NULLIF(max(failing_since), '0001-01-01 00:00:00Z')
     FROM (
         SELECT p.*, NULL::boolean AS success, NULL::timestamptz AS started_at
-        FROM unnest($18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $32::timestamptz[])
-            AS p (key, url, host, name, tenant, failing_since)
+        FROM (
+            SELECT unnest($18::text[]) AS key, unnest($19::text[]) AS url, unnest($20::text[]) AS host,
+                unnest($21::text[]) AS name, unnest($22::text[]) AS tenant, unnest($32::timestamptz[]) AS failing_since
+        ) p
         UNION ALL
         SELECT endpoint_key, '' AS url, '' AS host, '' AS name, '' AS tenant, NULL, success, started_at FROM a WHERE kind <> 'unrecorded'
     ) both_sides
@@ -151,11 +157,15 @@ UPDATE relay.webhooks_DAY w SET
     claimed_until = CASE WHEN ` + takes + ` THEN NULL ELSE w.claimed_until END,
     claim = CASE WHEN ` + takes + ` THEN NULL ELSE w.claim END,
     updated_at = now()
-FROM unnest($23::timestamptz[], $24::bigint[], $25::integer[], $26::uuid[], $27::text[], $28::text[], $29::text[],
-        $30::bigint[], $31::integer[], (SELECT counts FROM made))
-    WITH ORDINALITY AS i (accepted_at, seq, generation, claim, status, place, reason, after, last_status, made, n)
+FROM (
+    SELECT unnest($23::timestamptz[]) AS accepted_at, unnest($24::bigint[]) AS seq,
+        unnest($25::integer[]) AS generation, unnest($26::uuid[]) AS claim, unnest($27::text[]) AS status,
+        unnest($28::text[]) AS place, unnest($29::text[]) AS reason, unnest($30::bigint[]) AS after,
+        unnest($31::integer[]) AS last_status, unnest((SELECT counts FROM made)::integer[]) AS made,
+        generate_subscripts($23::timestamptz[], 1) AS n
+) i
 WHERE ` + sameEvent + ` AND (i.made > 0 OR ` + takes + `)
-RETURNING i.n, w.last_claim IS NOT DISTINCT FROM i.claim, w.status, w.generation, w.place, coalesce(w.reason, '')`
+RETURNING i.n, w.last_claim IS NOT DISTINCT FROM i.claim, w.status, w.generation, w.place, coalesce(w.reason, '')`)
 
 // selectRecorded reads what became of events whose record changed nothing.
 const selectRecorded = `
@@ -187,7 +197,7 @@ func effective(o outcome, generation int, v relay.Verdict) relay.Verdict {
 // nothing, repetitions most of all, are looked up in a second one.
 func (l *Log) writeRecords(ctx context.Context, batch []*call[recording, relay.Verdict]) error {
 	b := &pgx.Batch{}
-	b.Queue(onDay(insertRecords, day(batch[0].key)), l.recordColumns(batch)...)
+	insertRecords.queue(b, day(batch[0].key), l.recordColumns(batch))
 	if at, seq := buriedColumns(batch); len(at) > 0 {
 		b.Queue(onDay(deleteHolders, day(batch[0].key)), at, seq)
 	}
