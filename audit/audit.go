@@ -96,6 +96,8 @@ type Log struct {
 	reclaims *committer[claiming, relay.Claim] // of events that are known: each takes two transactions, which new ones do not wait for
 	asides   *committer[claiming, relay.Claim] // of events that are to wait, so that no claim waits for them
 	records  *committer[recording, relay.Verdict]
+	events   novelty // of what is claimed
+	attempts novelty // of what is recorded
 	circuits circuits
 	health   health
 	skew     atomic.Pointer[time.Duration] // nil before the first look at the clocks
@@ -106,7 +108,7 @@ type Log struct {
 // [Log.Run] runs.
 func New(pool *pgxpool.Pool, o Options) *Log {
 	l := &Log{pool: pool, o: o.withDefaults()}
-	l.claims, l.reclaims, l.asides = l.newClaims("claim"), l.newClaims("reclaim"), l.newClaims("aside")
+	l.claims, l.reclaims, l.asides = l.newClaims("claim", &l.events), l.newClaims("reclaim", nil), l.newClaims("aside", nil)
 	l.records = newCommitter[recording, relay.Verdict]("record", l)
 	l.records.write = l.writeRecords
 	l.records.reduce = reduceRecording
@@ -115,9 +117,12 @@ func New(pool *pgxpool.Pool, o Options) *Log {
 }
 
 // newClaims makes a committer for claims.
-func (l *Log) newClaims(kind string) *committer[claiming, relay.Claim] {
+func (l *Log) newClaims(kind string, events *novelty) *committer[claiming, relay.Claim] {
 	c := newCommitter[claiming, relay.Claim](kind, l)
-	c.write, c.reduce, c.locked, c.abandoned = l.writeClaims, reduceClaiming, l.lockedClaims, l.release
+	c.write = func(ctx context.Context, batch []*call[claiming, relay.Claim]) error {
+		return l.writeClaims(ctx, batch, events)
+	}
+	c.reduce, c.locked, c.abandoned = reduceClaiming, l.lockedClaims, l.release
 	return c
 }
 

@@ -58,7 +58,7 @@ ON CONFLICT DO NOTHING`)
 // claimed and given back at once. An event whose idempotency key another one holds
 // is stored as a duplicate, without a claim. One whose key was given back just
 // now is not stored: it is asked for again. Returned are the claims granted.
-var insertWebhooks = newStatement(`
+var insertWebhooks = newInsertion(`
 INSERT INTO relay.webhooks (
     accepted_at, seq, generation, webhook_id, tenant, event_type, endpoint_key, endpoint_name,
     url, method, content_type, headers, body, metadata, idempotency_key,
@@ -80,11 +80,12 @@ SELECT i.accepted_at, i.seq, i.generation, i.webhook_id, NULLIF(i.tenant, ''), N
     CASE WHEN d.webhook_id IS NULL AND i.place = '' THEN now() + $2::bigint * interval '1 microsecond' END,
     CASE WHEN d.webhook_id IS NULL AND i.place <> '' THEN i.claim END
 FROM (
-    SELECT unnest($3::timestamptz[]) AS accepted_at, unnest($4::bigint[]) AS seq,
-        unnest($5::integer[]) AS generation, unnest($6::text[]) AS webhook_id, unnest($7::text[]) AS tenant,
-        unnest($8::text[]) AS event_type, unnest($9::text[]) AS endpoint_key,
-        unnest($10::text[]) AS endpoint_name, unnest($11::text[]) AS url, unnest($12::text[]) AS method,
-        unnest($13::text[]) AS content_type, unnest($14::text[]) AS headers, unnest($15::bytea[]) AS body,
+    SELECT unnest($4::timestamptz[]) AS accepted_at, unnest($5::bigint[]) AS seq,
+        unnest($6::integer[]) AS generation, unnest($7::text[]) AS webhook_id, unnest($8::text[]) AS tenant,
+        unnest($9::text[]) AS event_type, unnest($10::text[]) AS endpoint_key,
+        unnest($11::text[]) AS endpoint_name, unnest($12::text[]) AS url, unnest($13::text[]) AS method,
+        unnest($14::text[]) AS content_type, unnest($15::text[]) AS headers,
+        substr($3::bytea, unnest($25::integer[]), unnest($26::integer[])) AS body,
         unnest($16::text[]) AS metadata, unnest($17::text[]) AS idempotency_key,
         unnest($18::integer[]) AS max_attempts, unnest($19::timestamptz[]) AS scheduled_at,
         unnest($20::timestamptz[]) AS expires_at, unnest($21::text[]) AS reason, unnest($22::uuid[]) AS claim,
@@ -103,7 +104,7 @@ RETURNING coalesce(claim, last_claim)`)
 
 // writeClaims stores the events of a batch that are new, in one round trip, and
 // sees to the others in a second one.
-func (l *Log) writeClaims(ctx context.Context, batch []*call[claiming, relay.Claim]) error {
+func (l *Log) writeClaims(ctx context.Context, batch []*call[claiming, relay.Claim], events *novelty) error {
 	// Before Postgres begins to count, and at this try: the ones before it may
 	// have taken longer than a lease.
 	until := time.Now().Add(l.o.Lease)
@@ -112,12 +113,17 @@ func (l *Log) writeClaims(ctx context.Context, batch []*call[claiming, relay.Cla
 			q.out.Until, q.out.Lease = until, l.o.Lease
 		}
 	}()
-	b := &pgx.Batch{}
-	if holders := holderColumns(batch); len(holders.seq) > 0 {
-		insertHolders.queue(b, day(batch[0].key), holders.args())
-	}
-	insertWebhooks.queue(b, day(batch[0].key), l.webhookColumns(batch))
-	granted, err := l.grant(ctx, b, len(batch))
+	holders, webhooks, d := holderColumns(batch), l.webhookColumns(batch), day(batch[0].key)
+	var granted map[relay.AttemptID]struct{}
+	err := events.write(insertWebhooks, func(insert statement) (err error) {
+		b := &pgx.Batch{}
+		if len(holders.seq) > 0 {
+			insertHolders.queue(b, d, holders.args())
+		}
+		insert.queue(b, d, webhooks)
+		granted, err = l.grant(ctx, b, len(batch))
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,9 @@ func (h *holders) add(w *relay.Webhook, key string) {
 	h.id = append(h.id, text(w.ID, maxName))
 }
 
-// webhookColumns returns the parameters of insertWebhooks: one array a column.
+// webhookColumns returns the parameters of insertWebhooks: one array a column. The
+// bodies come first and one after the other, with arrays of where each begins and
+// how long it is: pgx would copy an array of them three times as it grows.
 func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
 	n := len(batch)
 	moments := make(times, 3*n)
@@ -64,7 +66,8 @@ func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
 		method, content, headers              = words[6*n : 7*n], words[7*n : 8*n], words[8*n : 9*n]
 		metadata, idempotency, reasons, takes = words[9*n : 10*n], words[10*n : 11*n], words[11*n : 12*n], words[12*n : 13*n]
 		place                                 = words[13*n:]
-		body                                  = make(blobs, n)
+		bodies                                = make([]byte, 0, bodyBytes(batch))
+		from, length                          = make([]int32, n), make([]int32, n)
 		claim                                 = make(ids, n)
 	)
 	for i, q := range batch {
@@ -74,7 +77,8 @@ func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
 		generation[i], attempts[i] = clamp(w.Generation), clamp(w.MaxAttempts)
 		claim[i], takes[i], reasons[i] = q.in.id, takesKey(&q.in.webhook), q.in.reduced
 		endpoint[i] = text(w.EndpointKey, maxName)
-		headers[i], body[i] = "{}", []byte{}
+		headers[i] = "{}"
+		from[i] = clamp(len(bodies) + 1)
 		if v := q.in.aside; v != nil {
 			place[i], reasons[i] = string(v.Place), cmp.Or(q.in.reduced, text(v.Reason, maxText))
 		}
@@ -90,14 +94,19 @@ func (l *Log) webhookColumns(batch []*call[claiming, relay.Claim]) []any {
 		method[i], content[i] = text(w.Method, maxName), text(w.ContentType, maxName)
 		idempotency[i], metadata[i] = text(w.IdempotencyKey, maxName), jsonText(w.Metadata)
 		headers[i] = headerJSON(w.Header)
-		if w.Body != nil {
-			body[i] = w.Body
-		}
+		bodies, length[i] = append(bodies, w.Body...), clamp(len(w.Body))
 	}
 	return []any{
-		l.o.Worker, l.o.Lease.Microseconds(),
+		l.o.Worker, l.o.Lease.Microseconds(), bodies,
 		accepted, seq, generation, id, tenant, event, endpoint, name,
-		url, method, content, headers, body, metadata, idempotency,
-		attempts, scheduled, expires, reasons, claim, takes, place,
+		url, method, content, headers, metadata, idempotency,
+		attempts, scheduled, expires, reasons, claim, takes, place, from, length,
 	}
+}
+
+func bodyBytes(batch []*call[claiming, relay.Claim]) (n int) {
+	for _, q := range batch {
+		n += len(q.in.webhook.Body)
+	}
+	return n
 }

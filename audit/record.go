@@ -79,7 +79,7 @@ const takes = `(w.claim = i.claim OR (i.status = 'delivered' AND w.generation = 
 // An attempt after which its event waits in the lane uses up none of those that
 // the event may have: its endpoint was disabled, and whoever enables it again
 // wants the event to be delivered.
-var insertRecords = newStatement(`
+var insertRecords = newInsertion(`
 WITH a AS (
     INSERT INTO relay.attempts (accepted_at, seq, attempt_id, generation, number, kind, success, started_at,
         duration_ms, status, response_headers, response_body, truncated, error_class, error_message,
@@ -196,12 +196,18 @@ func effective(o outcome, generation int, v relay.Verdict) relay.Verdict {
 // writeRecords writes a batch of records in one round trip. Those that changed
 // nothing, repetitions most of all, are looked up in a second one.
 func (l *Log) writeRecords(ctx context.Context, batch []*call[recording, relay.Verdict]) error {
-	b := &pgx.Batch{}
-	insertRecords.queue(b, day(batch[0].key), l.recordColumns(batch))
-	if at, seq := buriedColumns(batch); len(at) > 0 {
-		b.Queue(onDay(deleteHolders, day(batch[0].key)), at, seq)
-	}
-	outcomes, err := l.outcomes(ctx, b, len(batch))
+	records, d := l.recordColumns(batch), day(batch[0].key)
+	buriedAt, buried := buriedColumns(batch)
+	var outcomes map[int]outcome
+	err := l.attempts.write(insertRecords, func(insert statement) (err error) {
+		b := &pgx.Batch{}
+		insert.queue(b, d, records)
+		if len(buried) > 0 {
+			b.Queue(onDay(deleteHolders, d), buriedAt, buried)
+		}
+		outcomes, err = l.outcomes(ctx, b, len(batch))
+		return err
+	})
 	if err != nil {
 		return err
 	}

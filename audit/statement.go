@@ -1,10 +1,14 @@
 package audit
 
 import (
+	"errors"
 	"regexp"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // statement is SQL for a batch, which comes as one array a column: for as many
@@ -77,4 +81,43 @@ func only[T any](a []T) (any, bool) {
 		return nil, false
 	}
 	return a[0], true
+}
+
+// insertion is a statement that puts in rows: one for rows that are all new, and
+// one for rows of which some may be there already.
+type insertion struct{ fresh, careful statement }
+
+// newInsertion makes an insertion from SQL that does nothing on a conflict.
+func newInsertion(careful string) insertion {
+	return insertion{
+		fresh:   newStatement(strings.Replace(careful, "ON CONFLICT DO NOTHING\n", "", 1)),
+		careful: newStatement(careful),
+	}
+}
+
+// doubtFor is how long rows that come after one that was there already are taken
+// for such ones too: they come in crowds, when relay or Postgres was away, and each
+// one that was taken for new is an error in the log of Postgres.
+const doubtFor = 10 * time.Second
+
+// novelty knows whether rows are likely to be new. With ON CONFLICT, Postgres looks
+// for each row first, and inserts it in two steps, which takes a tenth of all that
+// it has to do for a webhook (BenchmarkClaimAndRecord, with 256 callers). Without, a
+// single row that is there fails a batch, which is written again then. nil takes
+// no row for new. It is safe for concurrent use.
+type novelty struct {
+	doubted atomic.Int64 // until when, in nanoseconds since 1970
+}
+
+// write has an insertion made, as often as it needs to be.
+func (n *novelty) write(i insertion, do func(statement) error) error {
+	if n == nil || time.Now().UnixNano() < n.doubted.Load() {
+		return do(i.careful)
+	}
+	err := do(i.fresh)
+	if e, ok := errors.AsType[*pgconn.PgError](err); !ok || e.Code != "23505" {
+		return err
+	}
+	n.doubted.Store(time.Now().Add(doubtFor).UnixNano())
+	return do(i.careful)
 }

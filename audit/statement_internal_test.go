@@ -107,6 +107,48 @@ func TestAloneAndInCompany(t *testing.T) {
 	}
 }
 
+// TestOneIsKnown claims two events of which one has a claim already, as a crash
+// of relay or of NATS brings it about, and then again when that is expected.
+func TestOneIsKnown(t *testing.T) {
+	b := newBatches(t, false)
+	at := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	claim := func(events *novelty, seqs ...uint64) (said []relay.Action) {
+		t.Helper()
+		var batch []*call[claiming, relay.Claim]
+		for _, seq := range seqs {
+			w := relay.Webhook{Key: relay.NewKey(at, seq), ID: "order", EndpointKey: "e", IdempotencyKey: fmt.Sprint("paid-", seq)}
+			batch = append(batch, &call[claiming, relay.Claim]{key: w.Key, in: claiming{webhook: w, id: newID()}})
+		}
+		if err := b.log.writeClaims(t.Context(), batch, events); err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range batch {
+			said = append(said, q.out.Verdict.Action)
+		}
+		return said
+	}
+	if err := b.log.ensureDay(t.Context(), day(relay.NewKey(at, 1))); err != nil {
+		t.Fatal(err)
+	}
+	events := &novelty{}
+	check := func(got []relay.Action, want ...relay.Action) {
+		t.Helper()
+		if !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	check(claim(events, 2), relay.Send)
+	if events.doubted.Load() != 0 {
+		t.Error("a new event is doubted")
+	}
+	check(claim(events, 1, 2, 3), relay.Send, relay.Wait, relay.Send)
+	if left := time.Until(time.Unix(0, events.doubted.Load())); left <= 0 || left > doubtFor {
+		t.Errorf("the next ones are doubted for %v", left)
+	}
+	check(claim(events, 3, 4), relay.Wait, relay.Send)
+	check(claim(nil, 4, 5), relay.Wait, relay.Send)
+}
+
 // batches writes events into a database, each alone or together with another one.
 type batches struct {
 	t       *testing.T
@@ -141,7 +183,7 @@ func (b *batches) through(in claiming, as []relay.Attempt, v relay.Verdict) stri
 	if _, one := onlyRow(b.log.webhookColumns(claims)); one == b.company {
 		b.t.Fatalf("the SQL for one row: %v, want %v", one, !b.company)
 	}
-	if err := b.log.writeClaims(b.t.Context(), claims); err != nil {
+	if err := b.log.writeClaims(b.t.Context(), claims, &novelty{}); err != nil {
 		b.t.Fatal(err)
 	}
 	claim := claims[0].out
@@ -156,6 +198,7 @@ func (b *batches) through(in claiming, as []relay.Attempt, v relay.Verdict) stri
 		records = append(records, &call[recording, relay.Verdict]{key: w.Key, in: newRecording(w, q.out, []relay.Attempt{a}, relay.Verdict{Action: relay.Delivered, Place: relay.Gone})})
 	}
 	for range 2 { // the second time nothing may change
+		b.log.attempts.doubted.Store(0)
 		if err := b.log.writeRecords(b.t.Context(), records); err != nil {
 			b.t.Fatal(err)
 		}
