@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 // CheckURL says whether relay can send to a URL, and how that URL is written:
@@ -22,23 +24,113 @@ import (
 // after DNS. The error is for people and repeats neither the query nor a
 // password.
 func CheckURL(raw string) (canonical string, err error) {
-	u, err := parseURL(raw)
+	r, err := readURL(raw)
 	if err != nil {
 		return "", err
 	}
+	return r.canonical, nil
+}
+
+// ParseURL is [CheckURL] for who needs the parts of the canonical form. The result
+// is the caller's own.
+func ParseURL(raw string) (*url.URL, error) {
+	r, err := readURL(raw)
+	if err != nil {
+		return nil, err
+	}
+	return new(r.parts), nil
+}
+
+// checkedURL is a URL that relay can send to.
+type checkedURL struct {
+	canonical string
+	parts     url.URL
+}
+
+// knownURLs are those that were read lately, without their queries: those may hold
+// secrets, and another one in each event. A webhook's URL is read at every door that
+// it comes to, and most webhooks go to the same few.
+var knownURLs struct {
+	sync.Map // of checkedURL, by what was read
+	n        atomic.Int64
+}
+
+// mostURLs is how many are known at most. Then all are forgotten: it is cheap to read
+// the few again that most webhooks go to.
+const mostURLs = 1024
+
+func knownURL(bare string) (checkedURL, bool) {
+	v, _ := knownURLs.Load(bare)
+	r, ok := v.(checkedURL)
+	return r, ok
+}
+
+func knowURL(bare string, r checkedURL) {
+	if knownURLs.n.Add(1) > mostURLs {
+		knownURLs.Clear()
+		knownURLs.n.Store(1)
+	}
+	knownURLs.Store(strings.Clone(bare), r) // of a message that is not to stay
+}
+
+// readURL is checkURL, which it asks for the part before the query only once.
+func readURL(raw string) (checkedURL, error) {
+	bare, query, asks := strings.Cut(raw, "?")
+	if len(raw) > MaxURL || asks && !isPlainQuery(query) {
+		return checkURL(raw)
+	}
+	r, known := knownURL(bare)
+	if !known {
+		var err error
+		if r, err = checkURL(bare); err != nil {
+			return checkURL(raw)
+		}
+		knowURL(bare, r)
+	}
+	if !asks {
+		return r, nil
+	}
+	r.canonical, r.parts.RawQuery = r.canonical+"?"+query, query
+	return r, r.fits()
+}
+
+// isPlainQuery reports whether a query goes into a canonical URL as it is.
+func isPlainQuery(query string) bool {
+	for i := range len(query) {
+		if c := query[i]; c <= ' ' || c > '~' || c == '#' {
+			return false
+		}
+	}
+	return query != ""
+}
+
+func (r checkedURL) fits() error {
+	if len(r.canonical) > MaxURL {
+		return fmt.Errorf("URL: longer than %d bytes once escaped", MaxURL)
+	}
+	return nil
+}
+
+// checkURL reads a URL as if it were the first.
+func checkURL(raw string) (checkedURL, error) {
+	u, err := parseURL(raw)
+	if err != nil {
+		return checkedURL{}, err
+	}
 	host, err := canonicalHost(u)
 	if err != nil {
-		return "", err
+		return checkedURL{}, err
 	}
 	u.Host = host
 	if u.Path == "" {
 		u.Path = "/"
 	}
-	canonical = u.String()
-	if len(canonical) > MaxURL {
-		return "", fmt.Errorf("URL: longer than %d bytes once escaped", MaxURL)
+	r := checkedURL{canonical: u.String()}
+	if u, err = url.Parse(r.canonical); err != nil {
+		return checkedURL{}, unreadable(err)
 	}
-	return canonical, nil
+	r.parts = *u
+	return r, r.fits()
 }
 
 // parseURL reads a URL and refuses what can be seen without looking at the

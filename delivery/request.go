@@ -51,13 +51,9 @@ func (s *Sender) request(ctx context.Context, ep *relay.Endpoint, w *relay.Webho
 }
 
 func (s *Sender) target(raw string) (*url.URL, error) {
-	canonical, err := relay.CheckURL(raw)
+	u, err := relay.ParseURL(raw)
 	if err != nil {
 		return nil, refuse(err)
-	}
-	u, err := url.Parse(canonical)
-	if err != nil {
-		return nil, &failure{class: classRequest, text: "the URL cannot be read"}
 	}
 	if s.options.HTTPSOnly && u.Scheme != "https" {
 		return nil, &failure{class: classBlocked, text: u.Host + ": only https is called"}
