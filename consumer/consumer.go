@@ -159,6 +159,10 @@ type Options struct {
 	// Observe is called once for every webhook that was worked on, after it
 	// was recorded; metrics hang here. It must not block.
 	Observe func(relay.Webhook, []relay.Attempt, relay.Verdict)
+	// Heard is asked whether anybody listens on a subject of [SubjectEvents], if that
+	// can be known: what nobody hears is not written. It must be quick. Defaults to
+	// yes.
+	Heard func(subject string) bool
 	// Bind is told when JetStream made the stream of the queue, before anything is
 	// taken from it, with a zero time before; an error ends Run. If the stream is
 	// made anew while Run works, Bind is told when the one before was made as
@@ -185,6 +189,9 @@ func (o Options) withDefaults() Options {
 	o.Lanes = o.Lanes.withDefaults()
 	if o.DisableAfter == nil {
 		o.DisableAfter = func() time.Duration { return 5 * 24 * time.Hour }
+	}
+	if o.Heard == nil {
+		o.Heard = func(string) bool { return true }
 	}
 	if o.Observe == nil {
 		o.Observe = func(relay.Webhook, []relay.Attempt, relay.Verdict) {}

@@ -54,15 +54,19 @@ func aboutWebhook(w relay.Webhook) event {
 	}
 }
 
-// emit publishes one event, without waiting. It fails only while NATS is away
+// emit publishes one event, if anybody listens, without waiting. It fails only while NATS is away
 // for long, and then nobody listens.
 func (c *Consumer) emit(e event) {
+	subject := SubjectEvents + e.Event + "." + e.Endpoint
+	if !c.Heard(subject) {
+		return
+	}
 	text, ok := c.texts.Get().(*[]byte)
 	if !ok {
 		text = new([]byte)
 	}
 	*text = e.appendJSON((*text)[:0])
-	if err := c.Conn.Publish(SubjectEvents+e.Event+"."+e.Endpoint, *text); err != nil {
+	if err := c.Conn.Publish(subject, *text); err != nil {
 		c.log.Debug().Err(err).Str("event", e.Event).Msg("event not published")
 	}
 	c.texts.Put(text) // Publish has copied it

@@ -67,6 +67,7 @@ type NATS struct {
 	server *server.Server
 	log    zerolog.Logger
 	closed bool // to clients without credentials
+	alone  bool // without a configuration file: one account, and no other server
 	lock   *os.File
 	guard  *guard // of a temporary directory
 	once   sync.Once
@@ -80,7 +81,7 @@ func StartNATS(o NATSOptions) (_ *NATS, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &NATS{log: o.Log, closed: hasUsers(so) && so.NoAuthUser == ""}
+	n := &NATS{log: o.Log, closed: hasUsers(so) && so.NoAuthUser == "", alone: o.ConfigFile == ""}
 	defer func() {
 		if err != nil {
 			n.Shutdown()
@@ -238,6 +239,12 @@ func (n *NATS) ClientURL() string {
 		return ""
 	}
 	return n.server.ClientURL()
+}
+
+// Heard reports whether somebody may get what is published on a subject. A server
+// with a configuration file says yes: others may be behind it.
+func (n *NATS) Heard(subject string) bool {
+	return !n.alone || n.server.GlobalAccount().SubscriptionInterest(subject)
 }
 
 // Listeners returns the host and port of every socket on which the server

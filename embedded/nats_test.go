@@ -122,6 +122,40 @@ func TestClientsFromOutside(t *testing.T) {
 	}
 }
 
+// TestHeard subscribes as clients and streams do, and asks who hears.
+func TestHeard(t *testing.T) {
+	n := startNATS(t, NATSOptions{Dir: t.TempDir(), DontListen: true})
+	js := jetStream(t, n)
+	heard := func(subject string, want bool) {
+		t.Helper()
+		if n.Heard(subject) != want {
+			t.Errorf("%s is heard: %v, want %v", subject, !want, want)
+		}
+	}
+	heard("relay.events.attempt.key", false)
+	sub, err := js.Conn().SubscribeSync("relay.events.*.key")
+	if err = errors.Join(err, js.Conn().Flush()); err != nil {
+		t.Fatal(err)
+	}
+	heard("relay.events.attempt.key", true)
+	heard("relay.events.attempt.other", false)
+	if err := errors.Join(sub.Unsubscribe(), js.Conn().Flush()); err != nil {
+		t.Fatal(err)
+	}
+	heard("relay.events.attempt.key", false)
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "TOLD", Subjects: []string{"relay.events.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	heard("relay.events.attempt.other", true)
+
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte("max_connections: 100\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n = startNATS(t, NATSOptions{Dir: t.TempDir(), DontListen: true, ConfigFile: file})
+	heard("relay.events.attempt.key", true) // nobody here, but who knows
+}
+
 func TestTemporaryNATSLeavesNothing(t *testing.T) {
 	n := startNATS(t, NATSOptions{DontListen: true})
 	dir := filepath.Dir(n.lock.Name())

@@ -76,6 +76,9 @@ func newApp(ctx context.Context, config loaded, s *servers) (*app, error) {
 	o.Conn, o.Log, o.Calendar, o.Policy, o.Sender, o.Endpoints = conn, a.record, a.record, a.policies, a.sender, a.found
 	o.Pauses, o.Observe, o.Bind, o.At = a.pauses, metrics.Observe, a.record.Bind, crashPoints()
 	o.DisableAfter = a.found.disableAfter
+	if s.nats != nil {
+		o.Heard = s.nats.Heard
+	}
 	if a.consumer, err = consumer.New(o); err != nil {
 		return nil, err
 	}
