@@ -8,7 +8,8 @@ import (
 // crew are the goroutines that see messages through. Who is done with one stays
 // for the next: the stack of a new goroutine grows to what a webhook needs by
 // being copied again and again, and that took as long as reading the message
-// does. It is safe for concurrent use.
+// does. The garbage collector shrinks the stacks of those that only wait. It is
+// safe for concurrent use.
 type crew struct {
 	working *sync.WaitGroup
 	stop    <-chan struct{} // from then on nobody stays

@@ -26,7 +26,7 @@ const (
 // this process, and what is held is what a crash would delay. No message waits
 // for another; all are handled on the context work.
 func (c *Consumer) fetch(ctx, work context.Context, from jetstream.Consumer) {
-	q := &queue{from: from, room: newSlots(c.Slots), crew: newCrew(&c.working, ctx.Done(), c.Slots/4)}
+	q := &queue{from: from, room: newSlots(c.Slots), crew: newCrew(&c.working, ctx.Done(), c.Slots)}
 	stop := context.AfterFunc(ctx, q.room.close)
 	defer stop()
 	for {
