@@ -29,9 +29,13 @@ const (
 	allHands = 512
 	// fewHands is how many while healthy events come. They begin in step, every
 	// moveTick: a batch, and then rest. With more, healthy events wait longer for
-	// the disk; with fewer, the queue stays long for longer.
-	fewHands = 8
-	moveTick = 10 * time.Millisecond
+	// the disk and the processor; with fewer, the queue stays long for longer.
+	// While new events are put off, for growsFor each, there are someHands, so that
+	// it does not grow for ever.
+	fewHands  = 4
+	someHands = 16
+	moveTick  = 20 * time.Millisecond
+	growsFor  = time.Second
 	// healthyFor is how long after a healthy event another one is expected.
 	healthyFor = 500 * time.Millisecond
 	// crowdedAt is the part of MaxAckPending from which on more has to be moved
@@ -46,7 +50,16 @@ const (
 	// longer, renewMost of them every moveTick. Else it would bring back all of a
 	// queue in one moment, and healthy events would wait for that one.
 	renewFrom = 0.5
-	renewMost = 75
+	renewMost = 150
+	// stepFrom is how many are put off when acknowledgements begin to go out in step
+	// too. nats-server (2.15.2, checkPending) looks through all that is pending when
+	// one of it wakes: 5 ms for 100,000, in which it gives out nothing. It stops at
+	// the first acknowledgement and begins again 100 ms later, so that with one every
+	// few milliseconds it never gets through. Between two steps it does.
+	stepFrom = 1000
+	// sickFrom is how many of one endpoint's are put off when no more of them go to
+	// sleep: each that wakes would have the server look through all of them.
+	sickFrom = 100
 )
 
 // refused reports whether an event's endpoint cannot be called now, before
@@ -72,7 +85,7 @@ func (c *Consumer) setAside(ctx context.Context, m message, w relay.Webhook, v r
 		return
 	}
 	m.release()
-	if !c.asides.take(m.Reply(), m.delivered == 1) {
+	if !c.asides.take(w.EndpointKey, m.Reply(), m.delivered == 1) {
 		return
 	}
 	defer c.asides.free()
@@ -106,19 +119,31 @@ type asides struct {
 	busy    int       // hands
 	asked   time.Time // when something was asked back
 	healthy time.Time // when an event came that was not refused
-	pressed time.Time // when an event was put off for the first time although it is crowded
+	grown   time.Time // when an event was put off for the first time
+	pressed time.Time // when one was although it is crowded
 	crowded bool
-	putOff  []putOff // the oldest first
+	putOff  []putOff            // the oldest first
+	of      map[string]*backlog // by endpoint
+	step    chan struct{}       // closed at the next one
 }
 
 // putOff is a message that waits for a hand, as little of it as can be.
 type putOff struct {
 	reply string
 	at    time.Time
+	of    *backlog
+}
+
+// backlog is how many events of an endpoint are put off.
+type backlog struct {
+	endpointKey string
+	n           int
 }
 
 func newAsides(ackWait time.Duration) *asides {
-	return &asides{nowFunc: time.Now, keep: time.Duration(putOffFor * float64(ackWait))}
+	return &asides{
+		nowFunc: time.Now, keep: time.Duration(putOffFor * float64(ackWait)), of: map[string]*backlog{}, step: make(chan struct{}),
+	}
 }
 
 // goesOn notes that an event was not refused: more like it may come, and are not
@@ -139,14 +164,17 @@ func (a *asides) polled(ackPending, most int) {
 
 // hands is how many events may be moved at a time. The caller holds the lock.
 func (a *asides) hands(now time.Time) int {
-	if now.Sub(a.healthy) < healthyFor && now.Sub(a.pressed) >= pressedFor {
-		return fewHands
+	switch {
+	case now.Sub(a.healthy) >= healthyFor, now.Sub(a.pressed) < pressedFor:
+		return allHands
+	case now.Sub(a.grown) < growsFor:
+		return someHands
 	}
-	return allHands
+	return fewHands
 }
 
-// take gives a message a hand, or puts it off and reports false.
-func (a *asides) take(reply string, first bool) bool {
+// take gives a message for an endpoint a hand, or puts it off and reports false.
+func (a *asides) take(endpointKey, reply string, first bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.nowFunc()
@@ -154,11 +182,67 @@ func (a *asides) take(reply string, first bool) bool {
 		a.busy++
 		return true
 	}
+	if first {
+		a.grown = now
+	}
 	if first && a.crowded {
 		a.pressed = now
 	}
-	a.putOff = append(a.putOff, putOff{reply: reply, at: now})
+	of := a.of[endpointKey]
+	if of == nil {
+		of = &backlog{endpointKey: endpointKey}
+		a.of[endpointKey] = of
+	}
+	of.n++
+	a.putOff = append(a.putOff, putOff{reply: reply, at: now, of: of})
 	return false
+}
+
+// drop takes the oldest ones out. The caller holds the lock.
+func (a *asides) drop(n int) []putOff {
+	dropped := a.putOff[:n:n]
+	for _, p := range dropped {
+		if p.of.n--; p.of.n == 0 {
+			delete(a.of, p.of.endpointKey)
+		}
+	}
+	if a.putOff = a.putOff[n:]; len(a.putOff) == 0 {
+		a.putOff = nil
+	}
+	return dropped
+}
+
+// sick reports whether so many of an endpoint's events are put off that no more of
+// them shall sleep.
+func (a *asides) sick(endpointKey string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	of := a.of[endpointKey]
+	return of != nil && of.n >= sickFrom
+}
+
+// inStep waits for the next step while many are put off.
+func (a *asides) inStep() {
+	a.mu.Lock()
+	step, many := a.step, len(a.putOff) >= stepFrom
+	a.mu.Unlock()
+	if !many {
+		return
+	}
+	late := time.NewTimer(2 * moveTick) // at the end nobody steps
+	defer late.Stop()
+	select {
+	case <-step:
+	case <-late.C:
+	}
+}
+
+// steps lets those go on who wait for it.
+func (a *asides) steps() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	close(a.step)
+	a.step = make(chan struct{})
 }
 
 func (a *asides) free() {
@@ -191,11 +275,7 @@ func (a *asides) due(all bool) []putOff {
 		return nil
 	}
 	a.asked = now
-	due := a.putOff[:n:n]
-	if a.putOff = a.putOff[n:]; len(a.putOff) == 0 {
-		a.putOff = nil
-	}
-	return due
+	return a.drop(n)
 }
 
 // renew takes some of those that were put off long ago, which are known for as long
@@ -219,8 +299,12 @@ func (a *asides) renew() []putOff {
 
 // forget drops what the server has brought back by now.
 func (a *asides) forget(now time.Time) {
-	for len(a.putOff) > 0 && now.Sub(a.putOff[0].at) > a.keep {
-		a.putOff = a.putOff[1:]
+	n := 0
+	for n < len(a.putOff) && now.Sub(a.putOff[n].at) > a.keep {
+		n++
+	}
+	if n > 0 {
+		a.drop(n)
 	}
 }
 
@@ -241,6 +325,9 @@ func (c *Consumer) waitLonger() {
 
 // bringBack asks back what was put off as hands become free, until ctx ends.
 func (c *Consumer) bringBack(ctx context.Context) {
+	// All processes step at the same times of the clock, so that what they share has
+	// its rest between two steps.
+	pause(ctx, time.Until(time.Now().Truncate(moveTick).Add(moveTick)))
 	tick := time.NewTicker(moveTick)
 	defer tick.Stop()
 	for {
@@ -249,6 +336,7 @@ func (c *Consumer) bringBack(ctx context.Context) {
 			c.askBack(true) // for another process
 			return
 		case <-tick.C:
+			c.asides.steps()
 			c.askBack(false)
 			c.waitLonger()
 		}

@@ -3,6 +3,7 @@ package consumer
 import (
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -17,7 +18,7 @@ func fakeAsides() (a *asides, after func(time.Duration)) {
 // takeAll takes hands until none is free, and says how many that were. It puts
 // off one message.
 func takeAll(a *asides) (n int) {
-	for a.take("reply", false) {
+	for a.take("key", "reply", false) {
 		n++
 	}
 	return n
@@ -30,7 +31,7 @@ func TestWhatIsPutOffIsAskedBack(t *testing.T) {
 	takeAll(a)
 	after(2 * time.Second)
 	for _, to := range []string{"first", "second", "third"} {
-		if a.take(to, true) {
+		if a.take("key", to, true) {
 			t.Fatal("no hand was free")
 		}
 	}
@@ -63,7 +64,7 @@ func TestWhatIsPutOffIsRenewed(t *testing.T) {
 	a, after := fakeAsides()
 	takeAll(a)
 	for i := range many - 1 {
-		a.take(strconv.Itoa(i), true)
+		a.take("key", strconv.Itoa(i), true)
 	}
 	after(time.Duration(renewFrom*float64(a.keep)) - time.Millisecond)
 	if early := a.renew(); len(early) != 0 {
@@ -115,6 +116,78 @@ func TestFewEventsAreMovedWhileHealthyOnesCome(t *testing.T) {
 	}
 }
 
+// While a queue of what is put off grows, more hands keep it from growing for ever.
+func TestMoreAreMovedWhileMoreArePutOff(t *testing.T) {
+	a, after := fakeAsides()
+	a.goesOn()
+	takeAll(a)
+	a.take("key", "reply", true)
+	if n := fewHands + takeAll(a); n != someHands {
+		t.Errorf("%d hands while more is put off, want %d", n, someHands)
+	}
+	after(growsFor)
+	a.goesOn()
+	a.busy = 0
+	if n := takeAll(a); n != fewHands {
+		t.Errorf("%d hands when no more comes, want %d", n, fewHands)
+	}
+}
+
+// An endpoint of which many events are put off is sick until few are, and no other
+// is by it.
+func TestWhoIsSick(t *testing.T) {
+	a, after := fakeAsides()
+	takeAll(a) // puts off one
+	for range sickFrom - 2 {
+		a.take("key", "reply", true)
+	}
+	if a.take("other", "reply", true); a.sick("key") {
+		t.Errorf("it is sick with %d events put off", sickFrom-1)
+	}
+	if a.take("key", "reply", true); !a.sick("key") || a.sick("other") {
+		t.Errorf("sick with %d: %v, and the other one: %v", sickFrom, a.sick("key"), a.sick("other"))
+	}
+	a.free()
+	if due := a.due(false); len(due) != 1 || a.sick("key") {
+		t.Errorf("%d are asked back, and it is sick: %v", len(due), a.sick("key"))
+	}
+	after(a.keep + 1)
+	if n := a.size(); n != 0 || len(a.of) != 0 {
+		t.Errorf("%d are put off, of %d endpoints", n, len(a.of))
+	}
+}
+
+// While many are put off, acknowledgements wait for a step, all for the same, and no
+// longer than two steps take.
+func TestAcknowledgementsInStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAsides(time.Minute)
+		began := time.Now()
+		waited := func() time.Duration { a.inStep(); return time.Since(began) }
+		takeAll(a)
+		if d := waited(); d != 0 {
+			t.Errorf("it waited %v with one put off", d)
+		}
+		for range stepFrom {
+			a.take("key", "reply", true)
+		}
+		all := make(chan time.Duration)
+		for range 3 {
+			go func() { all <- waited() }()
+		}
+		time.Sleep(moveTick)
+		a.steps()
+		for range 3 {
+			if d := <-all; d != moveTick {
+				t.Errorf("it waited %v, want %v", d, moveTick)
+			}
+		}
+		if d := waited(); d != 3*moveTick {
+			t.Errorf("nobody steps any more, and it waited until %v, want %v", d, 3*moveTick)
+		}
+	})
+}
+
 // A queue that gives out no more because too much of it is put off is moved at
 // full speed, whoever goes by: behind it are healthy events. What is put off
 // again says nothing of it.
@@ -124,7 +197,7 @@ func TestWhatCrowdsTheQueueIsMovedFast(t *testing.T) {
 		first   bool
 		want    int
 	}{
-		{pending: 79, first: true, want: fewHands},
+		{pending: 79, first: true, want: someHands},
 		{pending: 80, first: false, want: fewHands},
 		{pending: 80, first: true, want: allHands},
 	} {
@@ -133,11 +206,11 @@ func TestWhatCrowdsTheQueueIsMovedFast(t *testing.T) {
 			a.polled(tc.pending, 100)
 			a.goesOn()
 			takeAll(a)
-			a.take("reply", tc.first)
+			a.take("key", "reply", tc.first)
 			if got := fewHands + takeAll(a); got != tc.want {
 				t.Errorf("%d hands, want %d", got, tc.want)
 			}
-			after(pressedFor)
+			after(max(pressedFor, growsFor))
 			a.goesOn()
 			a.busy = 0
 			if got := takeAll(a); got != fewHands {

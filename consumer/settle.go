@@ -70,6 +70,7 @@ func (c *Consumer) settle(ctx context.Context, m message, w relay.Webhook, claim
 // ack acknowledges and waits for the server to say that it knows: with a work
 // queue such an acknowledgement survives kill -9 of the server.
 func (c *Consumer) ack(ctx context.Context, m message) error {
+	c.asides.inStep()
 	c.At(BeforeAck)
 	err := attemptTimes(ctx, m.DoubleAck)
 	c.At(AfterAck)

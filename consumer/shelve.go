@@ -45,12 +45,15 @@ func (c *Consumer) shelve(m message, w relay.Webhook, v relay.Verdict) relay.Ver
 		c.sleep.take(w.EndpointKey, v.After, false) // counted; if there is no place, it takes one all the same
 		return v
 	}
+	refused := v.Action == relay.Defer && !m.fromLane
 	switch {
 	case v.After > c.MaxSleep:
 		v.Place = relay.Scheduled
+	case refused && c.asides.sick(w.EndpointKey):
+		v.Place, v.After = relay.Parked, 0
 	case c.sleep.take(w.EndpointKey, v.After, v.Action == relay.Defer && m.fromLane):
 		v.Place = relay.Asleep
-	case v.Action == relay.Defer && !m.fromLane:
+	case refused:
 		v.Place, v.After = relay.Parked, 0
 	default:
 		v.Place = relay.Scheduled

@@ -37,7 +37,7 @@ func TestShelve(t *testing.T) {
 		"a schedule still to be made":      {relay.Verdict{Action: relay.Wait, After: time.Hour}, false, false, relay.Scheduled},
 	} {
 		t.Run(name, func(t *testing.T) {
-			con := &Consumer{Options: Options{MaxSleep: 15 * time.Minute}, sleep: newSleepBudget(10)}
+			con := &Consumer{Options: Options{MaxSleep: 15 * time.Minute}, sleep: newSleepBudget(10), asides: newAsides(time.Minute)}
 			if c.full {
 				con.sleep.polled(10)
 			}
@@ -49,6 +49,32 @@ func TestShelve(t *testing.T) {
 				t.Errorf("a lane has no timer, but the verdict waits %v", got.After)
 			}
 		})
+	}
+}
+
+// Of an endpoint of which many events are put off, no more of those that are refused
+// go to sleep; others do, and so does what is to be tried again.
+func TestTheRefusedOfASickEndpointDoNotSleep(t *testing.T) {
+	con := &Consumer{Options: Options{MaxSleep: 15 * time.Minute}, sleep: newSleepBudget(10_000), asides: newAsides(time.Minute)}
+	for range allHands + sickFrom {
+		con.asides.take("sick", "reply", true)
+	}
+	busy, again := relay.Verdict{Action: relay.Defer, After: time.Second}, relay.Verdict{Action: relay.Retry, After: time.Second}
+	for _, c := range []struct {
+		endpoint string
+		fromLane bool
+		verdict  relay.Verdict
+		want     relay.Place
+	}{
+		{"sick", false, busy, relay.Parked},
+		{"sick", true, busy, relay.Asleep},
+		{"sick", false, again, relay.Asleep},
+		{"other", false, busy, relay.Asleep},
+	} {
+		got := con.shelve(message{meta: meta{fromLane: c.fromLane}}, relay.Webhook{EndpointKey: c.endpoint}, c.verdict)
+		if got.Place != c.want || (got.Place == relay.Parked) != (got.After == 0) {
+			t.Errorf("%+v: %q after %v", c, got.Place, got.After)
+		}
 	}
 }
 
