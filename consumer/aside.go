@@ -57,8 +57,8 @@ const (
 	// the first acknowledgement and begins again 100 ms later, so that with one every
 	// few milliseconds it never gets through. Between two steps it does.
 	stepFrom = 1000
-	// sickFrom is how many of one endpoint's are put off when no more of them go to
-	// sleep: each that wakes would have the server look through all of them.
+	// sickFrom is how many of one endpoint's are put off, among so many, when no more
+	// of them go to sleep: each that wakes would have the server look through all.
 	sickFrom = 100
 )
 
@@ -212,19 +212,23 @@ func (a *asides) drop(n int) []putOff {
 	return dropped
 }
 
-// sick reports whether so many of an endpoint's events are put off that no more of
-// them shall sleep.
+// many reports whether so many are put off that the server takes long to look
+// through them. The caller holds the lock.
+func (a *asides) many() bool { return len(a.putOff) >= stepFrom }
+
+// sick reports whether many are put off, and so many of an endpoint's that no more of
+// those shall sleep.
 func (a *asides) sick(endpointKey string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	of := a.of[endpointKey]
-	return of != nil && of.n >= sickFrom
+	return a.many() && of != nil && of.n >= sickFrom
 }
 
 // inStep waits for the next step while many are put off.
 func (a *asides) inStep() {
 	a.mu.Lock()
-	step, many := a.step, len(a.putOff) >= stepFrom
+	step, many := a.step, a.many()
 	a.mu.Unlock()
 	if !many {
 		return

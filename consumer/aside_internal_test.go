@@ -1,10 +1,13 @@
 package consumer
 
 import (
+	"context"
 	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // fakeAsides have a clock that the test sets.
@@ -133,23 +136,28 @@ func TestMoreAreMovedWhileMoreArePutOff(t *testing.T) {
 	}
 }
 
-// An endpoint of which many events are put off is sick until few are, and no other
-// is by it.
+// An endpoint is sick while many events are put off and enough of them are its own.
 func TestWhoIsSick(t *testing.T) {
 	a, after := fakeAsides()
 	takeAll(a) // puts off one
-	for range sickFrom - 2 {
+	for range stepFrom - 2 {
 		a.take("key", "reply", true)
 	}
-	if a.take("other", "reply", true); a.sick("key") {
-		t.Errorf("it is sick with %d events put off", sickFrom-1)
+	if a.sick("key") {
+		t.Errorf("it is sick with %d events put off", stepFrom-1)
 	}
-	if a.take("key", "reply", true); !a.sick("key") || a.sick("other") {
-		t.Errorf("sick with %d: %v, and the other one: %v", sickFrom, a.sick("key"), a.sick("other"))
+	for range sickFrom - 1 {
+		a.take("other", "reply", true)
 	}
-	a.free()
-	if due := a.due(false); len(due) != 1 || a.sick("key") {
-		t.Errorf("%d are asked back, and it is sick: %v", len(due), a.sick("key"))
+	if !a.sick("key") || a.sick("other") || a.sick("a third") {
+		t.Errorf("sick: %v, the other one with %d: %v, a third: %v", a.sick("key"), sickFrom-1, a.sick("other"), a.sick("a third"))
+	}
+	if a.take("other", "reply", true); !a.sick("other") {
+		t.Errorf("it is not sick with %d of many", sickFrom)
+	}
+	a.busy -= sickFrom
+	if due := a.due(false); len(due) != sickFrom || a.sick("key") {
+		t.Errorf("%d are asked back, and with %d left it is sick: %v", len(due), a.size(), a.sick("key"))
 	}
 	after(a.keep + 1)
 	if n := a.size(); n != 0 || len(a.of) != 0 {
@@ -163,7 +171,13 @@ func TestAcknowledgementsInStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAsides(time.Minute)
 		began := time.Now()
-		waited := func() time.Duration { a.inStep(); return time.Since(began) }
+		con := &Consumer{asides: a, Options: Options{At: func(Point) {}}}
+		waited := func() time.Duration {
+			if err := con.ack(t.Context(), message{Msg: acknowledged{}}); err != nil {
+				t.Error(err)
+			}
+			return time.Since(began)
+		}
 		takeAll(a)
 		if d := waited(); d != 0 {
 			t.Errorf("it waited %v with one put off", d)
@@ -219,3 +233,8 @@ func TestWhatCrowdsTheQueueIsMovedFast(t *testing.T) {
 		})
 	}
 }
+
+// acknowledged is a message to a server that answers at once.
+type acknowledged struct{ jetstream.Msg }
+
+func (acknowledged) DoubleAck(context.Context) error { return nil }

@@ -52,11 +52,11 @@ func TestShelve(t *testing.T) {
 	}
 }
 
-// Of an endpoint of which many events are put off, no more of those that are refused
+// Of an endpoint of which many of many events are put off, no more of those that are refused
 // go to sleep; others do, and so does what is to be tried again.
 func TestTheRefusedOfASickEndpointDoNotSleep(t *testing.T) {
 	con := &Consumer{Options: Options{MaxSleep: 15 * time.Minute}, sleep: newSleepBudget(10_000), asides: newAsides(time.Minute)}
-	for range allHands + sickFrom {
+	for range allHands + stepFrom {
 		con.asides.take("sick", "reply", true)
 	}
 	busy, again := relay.Verdict{Action: relay.Defer, After: time.Second}, relay.Verdict{Action: relay.Retry, After: time.Second}
