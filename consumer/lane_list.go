@@ -78,7 +78,6 @@ func (r *service) drain(req micro.Request) {
 		return
 	}
 	r.log.Info().Str("endpoint_key", key).Msg("an operator drains the lane")
-	r.Policy.Wake(key)
 	r.lanes.drain(key)
 	r.working.Go(func() {
 		lanes, err := r.lanesOf(r.ctx, subjectParked+key, nil)

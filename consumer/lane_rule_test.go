@@ -54,6 +54,53 @@ func TestADrainStartsSlowly(t *testing.T) {
 	requireEmpty(t, r)
 }
 
+// Events that sleep until a far retry hold up their lane until a probe's time is over,
+// or an operator says so. Then the others drain as slowly as before, although those
+// wait beside them.
+func TestADrainGoesOnBesideThoseThatSleep(t *testing.T) {
+	t.Parallel()
+	const n, most = 100, 5
+	options := circuitOptions()
+	options.Policy.Schedule = []time.Duration{10 * time.Minute}
+	options.Policy.MaxBackoff = 10 * time.Minute
+	options.Consumer.Lanes = consumer.LaneOptions{First: 1, Most: most}
+	r := startLane(t, n, options)
+	var mu sync.Mutex
+	began, failed, inFlight, seen := 0, 0, 0, 0
+	r.Receiver.Always(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		began++
+		fails := began%10 == 0 && began <= 10*most // they fill the window
+		inFlight++
+		seen = max(seen, inFlight)
+		mu.Unlock()
+		<-time.After(100 * time.Millisecond) // several looks at the lane
+		mu.Lock()
+		defer mu.Unlock()
+		inFlight--
+		if fails {
+			failed++
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	drain(t, r, r.Receiver.URL)
+	requireReached(t, r, most, func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return failed
+	})
+	if !r.Eventually(func() bool { return count(t, r, "webhooks.due.>") == most }) {
+		t.Fatalf("%d under way, want the %d that sleep", count(t, r, "webhooks.due.>"), most)
+	}
+	drain(t, r, r.Receiver.URL)
+	requireDelivered(t, r, n-most, "parked_")
+	requireParked(t, r, 0)
+	if mu.Lock(); seen > most {
+		t.Errorf("%d requests at a time, want at most %d", seen, most)
+	}
+	mu.Unlock()
+}
+
 // No more events a second than the operator allows, however quick the endpoint.
 func TestADrainHoldsItsRate(t *testing.T) {
 	t.Parallel()

@@ -20,9 +20,15 @@ import (
 func startWithLane(t *testing.T, n int, o consumer.Options) *relaytest.Relay {
 	t.Helper()
 	options := circuitOptions()
-	options.Policy.Circuit.Delay = 10 * time.Minute
-	o.Sweep = 200 * time.Millisecond
 	options.Consumer = o
+	return startLane(t, n, options)
+}
+
+// startLane is startWithLane with other policies.
+func startLane(t *testing.T, n int, options relaytest.Options) *relaytest.Relay {
+	t.Helper()
+	options.Policy.Circuit.Delay = 10 * time.Minute
+	options.Consumer.Sweep = 200 * time.Millisecond
 	r := relaytest.Start(t, options)
 	r.Receiver.Always(relaytest.Status(http.StatusInternalServerError))
 	for i := range 3 {

@@ -71,7 +71,7 @@ type lane struct {
 	next    time.Time // not looked at before
 	busy    bool      // a look is under way
 	again   bool      // something was parked since it began
-	pressed bool      // the next look does not wait for what was released before
+	pressed time.Time // the next look does not wait for what was released until then
 	state   string    // what the last look found
 	held    pass      // only of the look that is under way
 }
@@ -91,13 +91,15 @@ func (l *lanes) wake(endpointKey string) {
 	l.known[endpointKey] = &lane{ramp: newRamp(l.Lanes), state: LaneWaiting}
 }
 
-// drain has a lane looked at now.
+// drain has a lane's endpoint called again, and the lane looked at now.
 func (l *lanes) drain(endpointKey string) {
+	pressed := time.Now() // a look that begins as soon as the rest is over is what was asked for
+	l.Policy.Wake(endpointKey)
 	l.wake(endpointKey)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if la := l.known[endpointKey]; la != nil {
-		la.next, la.pressed = time.Time{}, true
+		la.next, la.pressed = time.Time{}, pressed
 	}
 }
 
@@ -192,13 +194,19 @@ func (l *lanes) find(ctx context.Context) error {
 
 // subjectCounts counts the messages of WEBHOOKS_LATER by subject.
 func (c *Consumer) subjectCounts(ctx context.Context, filter string) (map[string]uint64, error) {
+	state, err := c.laterState(ctx, filter)
+	return state.Subjects, err
+}
+
+// laterState is the state of WEBHOOKS_LATER, with what it has of some subjects.
+func (c *Consumer) laterState(ctx context.Context, filter string) (jetstream.StreamState, error) {
 	ctx, cancel := context.WithTimeout(ctx, laneTimeout)
 	defer cancel()
 	info, err := c.later.Info(ctx, jetstream.WithSubjectFilter(filter))
 	if err != nil {
-		return nil, fmt.Errorf("count %s: %w", filter, err)
+		return jetstream.StreamState{}, fmt.Errorf("count %s: %w", filter, err)
 	}
-	return info.State.Subjects, nil
+	return info.State, nil
 }
 
 // due returns the lanes that want to be looked at now, and counts them as being
@@ -210,10 +218,10 @@ func (l *lanes) due() map[string]*lane {
 	for key, la := range l.known {
 		released := la.state == LaneHeld && l.heldBy(key) == ""
 		if !la.busy && (released || !now.Before(la.next)) {
-			if la.pressed {
+			if la.pressed.After(la.ramp.probe.Add(-probeAfter)) {
 				la.ramp.probe = time.Time{}
 			}
-			la.busy, la.pressed, la.next = true, false, now
+			la.busy, la.pressed, la.next = true, time.Time{}, now
 			due[key] = la
 		}
 	}
@@ -243,12 +251,12 @@ func (l *lanes) step(ctx context.Context, key string, la *lane) (wait time.Durat
 			return laneIdle, LaneWaiting, nil
 		}
 	}
-	copies, err := l.copies(ctx, key)
+	c, err := l.copies(ctx, key, r.asleep)
 	if err != nil {
 		return time.Second, LaneWaiting, err
 	}
 	now := time.Now()
-	n := r.room(copies, now)
+	n := r.room(c, now)
 	if n == 0 {
 		return max(laneIdle, l.tick()), stateOf(r), nil
 	}
@@ -266,14 +274,26 @@ func (l *lanes) step(ctx context.Context, key string, la *lane) (wait time.Durat
 	return l.tick(), stateOf(r), nil
 }
 
-// copies counts what was brought back of a lane and is not settled. The server
-// knows without looking, so a question that is not answered soon is lost, and is
-// asked again.
-func (l *lanes) copies(ctx context.Context, key string) (uint64, error) {
+// copies counts what was brought back of a lane and is not settled. Those up to a
+// sequence are asleep. The server knows without looking, so a question that is not
+// answered soon is lost, and is asked again.
+func (l *lanes) copies(ctx context.Context, key string, asleep uint64) (copies, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	counts, err := l.subjectCounts(ctx, subjectDue+key)
-	return counts[subjectDue+key], err
+	subject := subjectDue + key
+	state, err := l.laterState(ctx, subject)
+	if err != nil {
+		return copies{}, err
+	}
+	c := copies{waiting: state.Subjects[subject], last: state.LastSeq}
+	c.awake = c.waiting
+	if c.waiting > 0 && asleep > 0 {
+		c.awake, err = l.countFrom(ctx, subject, asleep+1)
+	}
+	if kept := l.tails[StreamLater].keeps(subject); kept > asleep && kept <= c.last && c.awake > 0 {
+		c.awake-- // it is delivered
+	}
+	return c, err
 }
 
 // tick is how long a lane that drains waits for its next look.

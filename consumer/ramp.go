@@ -46,7 +46,7 @@ type ramp struct {
 	LaneOptions
 	window float64       // how many copies may be under way
 	out    int           // how many were, after the last look
-	asleep int           // copies that were under way at the last probe and did not settle
+	asleep uint64        // copies up to this sequence were under way at the last probe, and did not settle
 	probe  time.Time     // when one more is released in any case
 	pace   *rate.Limiter // nil: no limit
 }
@@ -70,6 +70,13 @@ func (r *ramp) rested() {
 	r.probe = time.Time{}
 }
 
+// copies is what was brought back of a lane and is not settled.
+type copies struct {
+	waiting uint64 // all of it
+	awake   uint64 // what was stored after those that are asleep
+	last    uint64 // a sequence that none of them is behind
+}
+
 // room says how many more events may be released while so many of the
 // endpoint's copies wait to be settled. Each that was settled makes room for
 // Growth: there is always something under way, and never more than First and
@@ -77,20 +84,19 @@ func (r *ramp) rested() {
 // probe takes are asleep: a retry in a quarter of an hour, or an event that
 // never was in the lane. They no longer count, else one of them would hold up
 // all the rest.
-func (r *ramp) room(waiting uint64, now time.Time) int {
+func (r *ramp) room(c copies, now time.Time) int {
 	most := max(r.Most, manyCopies)
-	waits := int(min(waiting, uint64(most))) //nolint:gosec // a limit is not negative
-	r.asleep = min(r.asleep, waits)
-	if waits-r.asleep >= int(r.window) && now.After(r.probe) {
+	limited := func(n uint64) int { return int(min(n, uint64(most))) } //nolint:gosec // a limit is not negative
+	underWay := limited(c.awake)
+	if underWay >= int(r.window) && now.After(r.probe) {
 		r.restart()
-		r.asleep = waits
+		r.asleep, underWay = c.last, 0
 	}
-	underWay := waits - r.asleep
 	if settled := r.out - underWay; settled > 0 {
 		r.window = min(r.window+(r.Growth-1)*float64(settled), float64(r.Most))
 	}
 	r.out = underWay
-	n := max(0, min(int(r.window)-underWay, most-waits))
+	n := max(0, min(int(r.window)-underWay, most-limited(c.waiting)))
 	if r.pace != nil {
 		n = min(n, int(r.pace.TokensAt(now)))
 	}

@@ -10,7 +10,9 @@ import (
 type rampLooks struct {
 	*testing.T
 	ramp
-	now time.Time
+	now    time.Time
+	last   uint64
+	copies []uint64 // their sequences
 }
 
 func newRampLooks(t *testing.T, o LaneOptions) *rampLooks {
@@ -18,16 +20,33 @@ func newRampLooks(t *testing.T, o LaneOptions) *rampLooks {
 	return &rampLooks{T: t, ramp: newRamp(o.withDefaults()), now: time.Now()}
 }
 
-func (l *rampLooks) look(waiting uint64, want int) {
+// look looks when so many copies wait, the oldest of those there were.
+func (l *rampLooks) look(waiting, want int) {
 	l.Helper()
-	got := l.room(waiting, l.now)
-	if got != want {
+	l.copies = l.copies[:waiting]
+	if got := l.step(); got != want {
 		l.Fatalf("with %d copies it releases %d, want %d", waiting, got, want)
 	}
-	if got > 0 {
-		l.released(got, l.now)
+}
+
+// step looks, and releases what there is room for.
+func (l *rampLooks) step() int {
+	awake := uint64(0)
+	for _, sequence := range l.copies {
+		if sequence > l.asleep {
+			awake++
+		}
+	}
+	n := min(l.room(copies{waiting: uint64(len(l.copies)), awake: awake, last: l.last}, l.now), maxBatch)
+	if n > 0 {
+		l.released(n, l.now)
+	}
+	for range n {
+		l.last++
+		l.copies = append(l.copies, l.last)
 	}
 	l.now = l.now.Add(laneTick)
+	return n
 }
 
 func TestLaneOpensAsItsEventsSettle(t *testing.T) {
@@ -42,11 +61,11 @@ func TestLaneOpensAsItsEventsSettle(t *testing.T) {
 		l.look(0, want)
 	}
 	l.look(0, l.Most)
-	l.look(uint64(l.Most)-7, 7) // what is settled is replaced before the rest is
-	l.look(uint64(l.Most), 0)
+	l.look(l.Most-7, 7) // what is settled is replaced before the rest is
+	l.look(l.Most, 0)
 	l.now = l.now.Add(probeAfter)
-	l.look(uint64(l.Most)-1, 1) // nothing settles: one probe now and then
-	l.look(uint64(l.Most), 0)
+	l.look(l.Most-1, 1) // nothing settles: one probe now and then
+	l.look(l.Most, 0)
 }
 
 func TestTheRampIsConfigurable(t *testing.T) {
@@ -74,17 +93,16 @@ func TestADrainNeverExceedsTheRamp(t *testing.T) {
 	for _, o := range []LaneOptions{{}, {First: 3, Growth: 1.3, Most: 40}, {First: 5, Growth: 10, Most: 2000}, {Growth: 1}} {
 		o = o.withDefaults()
 		l := newRampLooks(t, o)
-		underWay, settled := 0, 0
+		settled := 0
 		for range 1000 {
-			n := min(l.room(uint64(underWay), l.now), maxBatch)
-			l.released(n, l.now)
-			underWay += n
+			l.step()
+			underWay := len(l.copies)
 			if most := min(float64(o.Most), float64(o.First)+(o.Growth-1)*float64(settled)); float64(underWay) > most+1e-6 {
 				t.Fatalf("%+v: %d under way after %d were settled, want at most %.1f", o, underWay, settled, most)
 			}
 			done := rand.IntN(underWay + 1)
-			underWay, settled = underWay-done, settled+done
-			l.now = l.now.Add(laneTick)
+			rand.Shuffle(underWay, func(i, j int) { l.copies[i], l.copies[j] = l.copies[j], l.copies[i] })
+			l.copies, settled = l.copies[done:], settled+done
 		}
 		if o.Growth > 1 && l.window != float64(o.Most) {
 			t.Errorf("%+v: the window is %.1f after %d were settled", o, l.window, settled)
@@ -109,4 +127,24 @@ func TestASleepingCopyDoesNotHoldUpItsLane(t *testing.T) {
 	l.look(1, manyCopies-1) // never more copies than that, sleeping or not
 	l.look(manyCopies, 0)
 	l.look(0, manyCopies) // it woke, and was delivered
+}
+
+// What was asleep and is settled makes no room for good: the lane's limit stays what
+// it is, however many slept before.
+func TestWhatWasAsleepMakesNoRoom(t *testing.T) {
+	l := newRampLooks(t, LaneOptions{First: 2, Most: 20})
+	l.look(0, 2)
+	l.now = l.now.Add(probeAfter)
+	l.look(2, 2)            // both are asleep
+	l.copies = l.copies[2:] // and come to their end before the two probes
+	l.look(1, 2)            // of which one is settled
+	for range 10 {
+		if l.step(); len(l.copies) > l.Most {
+			t.Fatalf("%d under way, want at most %d", len(l.copies), l.Most)
+		}
+		l.copies = l.copies[len(l.copies)/2:] // never all of them
+	}
+	if l.step(); len(l.copies) != l.Most {
+		t.Errorf("%d under way, want %d", len(l.copies), l.Most)
+	}
 }

@@ -78,6 +78,31 @@ func (l *lanes) parked(ctx context.Context, key string, from uint64, n int) ([]*
 	return found, nil
 }
 
+// countFrom counts what WEBHOOKS_LATER has of a subject from a sequence on: with the
+// first of it, the server says how many come behind.
+func (l *lanes) countFrom(ctx context.Context, subject string, from uint64) (uint64, error) {
+	batch, err := jetstreamext.GetBatch(ctx, l.js, StreamLater, 1, jetstreamext.GetBatchSeq(from),
+		jetstreamext.GetBatchSubject(subject))
+	if err != nil {
+		return 0, fmt.Errorf("count %s: %w", subject, err)
+	}
+	n := uint64(0)
+	for raw, err := range batch {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
+		}
+		behind := uint64(0)
+		if err == nil {
+			behind, err = strconv.ParseUint(raw.Header.Get("Nats-Num-Pending"), 10, 64)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("count %s: %w", subject, err)
+		}
+		n = 1 + behind
+	}
+	return n, nil
+}
+
 // fromLane makes the copy of a parked event that is due now: to be tried, or to
 // be buried if there is a reason.
 func fromLane(key string, raw *jetstream.RawStreamMsg, bury string) *nats.Msg {

@@ -55,6 +55,16 @@ func (t *tail) keep(m message) bool {
 	return true
 }
 
+// keeps returns the sequence of the message that is kept if it has this subject, or 0.
+func (t *tail) keeps(subject string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.kept == nil || t.kept.Subject() != subject {
+		return 0
+	}
+	return t.kept.seq
+}
+
 // before returns the message that has been kept since a time or longer, or nil.
 func (t *tail) before(at time.Time) *message {
 	t.mu.Lock()
