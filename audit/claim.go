@@ -105,14 +105,7 @@ RETURNING coalesce(claim, last_claim)`)
 // writeClaims stores the events of a batch that are new, in one round trip, and
 // sees to the others in a second one.
 func (l *Log) writeClaims(ctx context.Context, batch []*call[claiming, relay.Claim], events *novelty) error {
-	// Before Postgres begins to count, and at this try: the ones before it may
-	// have taken longer than a lease.
-	until := time.Now().Add(l.o.Lease)
-	defer func() {
-		for _, q := range batch {
-			q.out.Until, q.out.Lease = until, l.o.Lease
-		}
-	}()
+	defer l.promise(batch, time.Now())
 	holders, webhooks, d := holderColumns(batch), l.webhookColumns(batch), day(batch[0].key)
 	var granted map[relay.AttemptID]struct{}
 	err := events.write(insertWebhooks, func(insert statement) (err error) {
@@ -135,10 +128,31 @@ func (l *Log) writeClaims(ctx context.Context, batch []*call[claiming, relay.Cla
 		}
 		others = append(others, q)
 	}
-	if len(others) == 0 {
-		return nil
+	missing, err := l.claimAgain(ctx, others)
+	if err == nil && len(missing) > 0 {
+		return errAgain
 	}
-	return l.claimAgain(ctx, others)
+	return err
+}
+
+// writeKnown is writeClaims for events of which most have a row: what they hold is
+// sent to Postgres for the others only.
+func (l *Log) writeKnown(ctx context.Context, batch []*call[claiming, relay.Claim]) error {
+	defer l.promise(batch, time.Now())
+	missing, err := l.claimAgain(ctx, batch)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return l.writeClaims(ctx, missing, nil)
+}
+
+// promise says until when claims hold that were asked for at a time: before Postgres
+// began to count, and at this try, since the ones before it may have taken longer
+// than a lease.
+func (l *Log) promise(batch []*call[claiming, relay.Claim], began time.Time) {
+	for _, q := range batch {
+		q.out.Until, q.out.Lease = began.Add(l.o.Lease), l.o.Lease
+	}
 }
 
 // grant runs the statements of which the last one returns the claims it

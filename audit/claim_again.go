@@ -79,9 +79,12 @@ WHERE h.tenant >= coalesce(w.tenant, '') AND h.tenant <= coalesce(w.tenant, '')
     AND h.accepted_at = w.accepted_at AND h.seq = w.seq`
 
 // claimAgain answers claims for events that have a row already: it locks the
-// rows, decides, and writes, in one transaction.
-func (l *Log) claimAgain(ctx context.Context, calls []*call[claiming, relay.Claim]) error {
-	return pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
+// rows, decides, and writes, in one transaction. It returns those that have none.
+func (l *Log) claimAgain(ctx context.Context, calls []*call[claiming, relay.Claim]) (missing []*call[claiming, relay.Claim], err error) {
+	if len(calls) == 0 {
+		return nil, nil
+	}
+	err = pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) error {
 		rows, err := lockRows(ctx, tx, calls)
 		if err != nil {
 			return err
@@ -91,7 +94,8 @@ func (l *Log) claimAgain(ctx context.Context, calls []*call[claiming, relay.Clai
 		for i, q := range calls {
 			r, ok := rows[i]
 			if !ok {
-				return errAgain
+				missing = append(missing, q)
+				continue
 			}
 			if !r.claimed || r.claim != q.in.id {
 				q.in.id = newID() // the old one may be in a row by now, if this is a repetition
@@ -106,6 +110,7 @@ func (l *Log) claimAgain(ctx context.Context, calls []*call[claiming, relay.Clai
 		u.queue(b, l)
 		return tx.SendBatch(ctx, b).Close()
 	})
+	return missing, err
 }
 
 // lockRows returns the rows of events by their index in calls.

@@ -55,3 +55,43 @@ func TestRepeatedClaim(t *testing.T) {
 		}
 	}
 }
+
+// TestKnownAndUnknownInOneBatch repeats such a batch, as the committer does when it
+// does not know what became of it: each event keeps its claim.
+func TestKnownAndUnknownInOneBatch(t *testing.T) {
+	pool, err := Pool(t.Context(), testdb.New(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	l := New(pool, Options{})
+	now := time.Now()
+	if err := l.ensureDay(t.Context(), day(relay.NewKey(now, 1))); err != nil {
+		t.Fatal(err)
+	}
+	var batch []*call[claiming, relay.Claim]
+	for seq := range uint64(3) {
+		w := relay.Webhook{Key: relay.NewKey(now, seq+1), ID: "order", EndpointKey: "endpoint", Body: []byte("{}")}
+		batch = append(batch, &call[claiming, relay.Claim]{key: w.Key, in: claiming{webhook: w, id: newID()}})
+	}
+	if err := l.writeClaims(t.Context(), batch[1:2], nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := l.writeKnown(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range batch {
+			if q.out.Verdict.Action != relay.Send || q.out.ID != q.in.id || time.Until(q.out.Until) > q.out.Lease || q.out.Lease == 0 {
+				t.Errorf("event %d: %+v, want its claim %s", q.key.Seq, q.out, q.in.id)
+			}
+		}
+	}
+	var rows, ids int
+	if err := pool.QueryRow(t.Context(), "SELECT count(*), count(DISTINCT claim) FROM relay.webhooks WHERE body = '{}'").Scan(&rows, &ids); err != nil {
+		t.Fatal(err)
+	}
+	if rows != 3 || ids != 3 {
+		t.Errorf("%d rows with %d claims, want 3", rows, ids)
+	}
+}

@@ -294,7 +294,7 @@ func attempts(t testing.TB, pool *pgxpool.Pool, w relay.Webhook) []string {
 		FROM relay.attempts WHERE accepted_at = $1 AND seq = $2`, w.Key.Time, int64(w.Key.Seq)), ";")
 }
 
-// What relay had before is claimed apart: its row takes a second transaction,
+// What relay had before is claimed apart: its row is locked and read first,
 // and a new event does not wait for it.
 func TestNoNewEventWaitsForKnownOnes(t *testing.T) {
 	pool := connect(t, testdb.New(t))

@@ -45,6 +45,9 @@ type committer[T, R any] struct {
 	// abandoned is told of an answer that nobody waited for. If it is set,
 	// requests whose callers left before they were begun are dropped.
 	abandoned func(T, R)
+	// apart is what lies at least between the beginnings of two batches, so that
+	// what nobody waits for with haste is written with more of its kind.
+	apart time.Duration
 
 	aside  *committer[T, R] // of the lane aside: itself
 	began  time.Time        // when its batch was begun
@@ -108,6 +111,9 @@ func (c *committer[T, R]) run(stop, work context.Context) {
 
 func (c *committer[T, R]) loop(stop, work context.Context) {
 	for wait := minBackoff; ; {
+		if early := time.Until(c.began.Add(c.apart)); early > 0 {
+			pause(work, early)
+		}
 		batch := c.next()
 		if len(batch) == 0 {
 			if c.close(stop) {

@@ -86,6 +86,35 @@ func TestBatchIsWhatQueued(t *testing.T) {
 	})
 }
 
+// What comes one by one is written together where batches are to begin apart from each
+// other, and the first one at once.
+func TestBatchesBeginApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(Options{}, func(context.Context, []*call[int, int]) error { return nil })
+		f.apart = 5 * time.Millisecond
+		stop := f.start()
+		began := time.Now()
+		var wg sync.WaitGroup
+		for seq := range uint64(12) { // one in a millisecond
+			wg.Go(func() {
+				if _, err := f.do(t.Context(), key(seq), 1, 1); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+			if seq == 0 && len(f.batches) != 1 {
+				t.Error("the first one waits")
+			}
+			time.Sleep(time.Millisecond)
+		}
+		wg.Wait()
+		stop()
+		if len(f.batches) != 4 || time.Since(began) > 20*time.Millisecond {
+			t.Errorf("batches: %v after %v", f.batches, time.Since(began))
+		}
+	})
+}
+
 func TestBatchIsBoundInBytes(t *testing.T) {
 	f := newFake(Options{}, nil)
 	for seq, weight := range []int{maxBatchBytes * 2, maxBatchBytes / 2, maxBatchBytes / 2, 1} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,12 +13,17 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// maxBatch is how many events are taken from a lane at once: one atomic batch.
-const maxBatch = 500
+const (
+	// maxBatch is how many events are taken from a lane at once.
+	maxBatch = 500
+	// fewAtOnce are the copies that are stored without a pause, where they are
+	// not stored as one batch.
+	fewAtOnce = 4
+)
 
 // release moves up to n events from the head of a lane to webhooks.due, as
-// long as they satisfy only, and says how many. The copies are stored in one
-// atomic batch before the originals are removed.
+// long as they satisfy only, and says how many. All copies are stored before
+// the originals are removed.
 func (l *lanes) release(ctx context.Context, key string, n int, only func(*jetstream.RawStreamMsg) bool) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, laneTimeout)
 	defer cancel()
@@ -37,7 +43,7 @@ func (l *lanes) release(ctx context.Context, key string, n int, only func(*jetst
 	if len(copies) == 0 {
 		return 0, nil
 	}
-	if err := l.storeAll(ctx, copies); err != nil {
+	if err := l.storeEvenly(ctx, copies); err != nil {
 		return 0, fmt.Errorf("publish %d copies to %s: %w", len(copies), subjectDue+key, err)
 	}
 	l.At(AfterMove)
@@ -48,6 +54,24 @@ func (l *lanes) release(ctx context.Context, key string, n int, only func(*jetst
 		return len(copies), fmt.Errorf("remove from %s what was copied: %w", subjectParked+key, err)
 	}
 	return len(copies), nil
+}
+
+// storeEvenly stores copies spread over the time until the lane is looked at again.
+// Fifty at once are claimed and sent at once too, and what comes for other endpoints
+// meanwhile waits for all of them: on two cores 3.6 ms instead of 2.9, of a hundred the
+// slowest. Where a batch is quicker, since each copy would be synced, they are one.
+func (l *lanes) storeEvenly(ctx context.Context, copies []*nats.Msg) error {
+	if l.together.batches(len(copies)) {
+		return l.storeAll(ctx, copies)
+	}
+	between := laneTick * fewAtOnce / time.Duration(len(copies))
+	for few := range slices.Chunk(copies, fewAtOnce) {
+		if err := l.storeAll(ctx, few); err != nil {
+			return err
+		}
+		pause(ctx, between)
+	}
+	return nil
 }
 
 // parked reads up to n events of a lane from a sequence on, in their order and
