@@ -59,12 +59,7 @@ func TestRepeatedClaim(t *testing.T) {
 // TestKnownAndUnknownInOneBatch repeats such a batch, as the committer does when it
 // does not know what became of it: each event keeps its claim.
 func TestKnownAndUnknownInOneBatch(t *testing.T) {
-	pool, err := Pool(t.Context(), testdb.New(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	l := New(pool, Options{})
+	l := newBatches(t, false).log
 	now := time.Now()
 	if err := l.ensureDay(t.Context(), day(relay.NewKey(now, 1))); err != nil {
 		t.Fatal(err)
@@ -88,7 +83,7 @@ func TestKnownAndUnknownInOneBatch(t *testing.T) {
 		}
 	}
 	var rows, ids int
-	if err := pool.QueryRow(t.Context(), "SELECT count(*), count(DISTINCT claim) FROM relay.webhooks WHERE body = '{}'").Scan(&rows, &ids); err != nil {
+	if err := l.pool.QueryRow(t.Context(), "SELECT count(*), count(DISTINCT claim) FROM relay.webhooks WHERE body = '{}'").Scan(&rows, &ids); err != nil {
 		t.Fatal(err)
 	}
 	if rows != 3 || ids != 3 {
