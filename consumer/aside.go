@@ -34,7 +34,6 @@ const (
 	// it does not grow for ever.
 	fewHands  = 4
 	someHands = 16
-	moveTick  = 20 * time.Millisecond
 	growsFor  = time.Second
 	// healthyFor is how long after a healthy event another one is expected.
 	healthyFor = 500 * time.Millisecond
@@ -51,14 +50,8 @@ const (
 	// queue in one moment, and healthy events would wait for that one.
 	renewFrom = 0.5
 	renewMost = 150
-	// stepFrom is how many are put off when acknowledgements begin to go out in step
-	// too. nats-server (2.15.2, checkPending) looks through all that is pending when
-	// one of it wakes: 5 ms for 100,000, in which it gives out nothing. It stops at
-	// the first acknowledgement and begins again 100 ms later, so that with one every
-	// few milliseconds it never gets through. Between two steps it does.
-	stepFrom = 1000
-	// sickFrom is how many of one endpoint's are put off, among so many, when no more
-	// of them go to sleep: each that wakes would have the server look through all.
+	// sickFrom is how many of one endpoint's are put off, among stepFrom in all, when
+	// no more of them go to sleep: each that wakes has the server look through all.
 	sickFrom = 100
 )
 
@@ -81,7 +74,7 @@ func (c *Consumer) refused(m message, w relay.Webhook, ep relay.Endpoint, fault 
 // recorded and parked.
 func (c *Consumer) setAside(ctx context.Context, m message, w relay.Webhook, v relay.Verdict) {
 	if v.Place == relay.Asleep {
-		_ = m.NakWithDelay(v.After) // if it is lost, AckWait brings the message back
+		_ = c.putToSleep(m, v.After) // it fails with the connection
 		return
 	}
 	m.release()
@@ -122,9 +115,9 @@ type asides struct {
 	grown   time.Time // when an event was put off for the first time
 	pressed time.Time // when one was although it is crowded
 	crowded bool
+	out     int                 // messages that are out, as the server last said
 	putOff  []putOff            // the oldest first
 	of      map[string]*backlog // by endpoint
-	step    chan struct{}       // closed at the next one
 }
 
 // putOff is a message that waits for a hand, as little of it as can be.
@@ -142,7 +135,7 @@ type backlog struct {
 
 func newAsides(ackWait time.Duration) *asides {
 	return &asides{
-		nowFunc: time.Now, keep: time.Duration(putOffFor * float64(ackWait)), of: map[string]*backlog{}, step: make(chan struct{}),
+		nowFunc: time.Now, keep: time.Duration(putOffFor * float64(ackWait)), of: map[string]*backlog{},
 	}
 }
 
@@ -159,7 +152,7 @@ func (a *asides) goesOn() {
 func (a *asides) polled(ackPending, most int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.crowded = float64(ackPending) >= crowdedAt*float64(most)
+	a.out, a.crowded = ackPending, float64(ackPending) >= crowdedAt*float64(most)
 }
 
 // hands is how many events may be moved at a time. The caller holds the lock.
@@ -216,6 +209,13 @@ func (a *asides) drop(n int) []putOff {
 // through them. The caller holds the lock.
 func (a *asides) many() bool { return len(a.putOff) >= stepFrom }
 
+// manyOut reports the same of all messages that are out, asleep ones as well.
+func (a *asides) manyOut() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.many() || a.out >= stepFrom
+}
+
 // sick reports whether many are put off, and so many of an endpoint's that no more of
 // those shall sleep.
 func (a *asides) sick(endpointKey string) bool {
@@ -223,30 +223,6 @@ func (a *asides) sick(endpointKey string) bool {
 	defer a.mu.Unlock()
 	of := a.of[endpointKey]
 	return a.many() && of != nil && of.n >= sickFrom
-}
-
-// inStep waits for the next step while many are put off.
-func (a *asides) inStep() {
-	a.mu.Lock()
-	step, many := a.step, a.many()
-	a.mu.Unlock()
-	if !many {
-		return
-	}
-	late := time.NewTimer(2 * moveTick) // at the end nobody steps
-	defer late.Stop()
-	select {
-	case <-step:
-	case <-late.C:
-	}
-}
-
-// steps lets those go on who wait for it.
-func (a *asides) steps() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	close(a.step)
-	a.step = make(chan struct{})
 }
 
 func (a *asides) free() {
@@ -324,25 +300,5 @@ func (c *Consumer) askBack(all bool) {
 func (c *Consumer) waitLonger() {
 	for _, p := range c.asides.renew() {
 		_ = c.Conn.Publish(p.reply, inProgress) // if it is lost, AckWait brings the message back
-	}
-}
-
-// bringBack asks back what was put off as hands become free, until ctx ends.
-func (c *Consumer) bringBack(ctx context.Context) {
-	// All processes step at the same times of the clock, so that what they share has
-	// its rest between two steps.
-	pause(ctx, time.Until(time.Now().Truncate(moveTick).Add(moveTick)))
-	tick := time.NewTicker(moveTick)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			c.askBack(true) // for another process
-			return
-		case <-tick.C:
-			c.asides.steps()
-			c.askBack(false)
-			c.waitLonger()
-		}
 	}
 }

@@ -1,13 +1,9 @@
 package consumer
 
 import (
-	"context"
 	"strconv"
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // fakeAsides have a clock that the test sets.
@@ -165,43 +161,6 @@ func TestWhoIsSick(t *testing.T) {
 	}
 }
 
-// While many are put off, acknowledgements wait for a step, all for the same, and no
-// longer than two steps take.
-func TestAcknowledgementsInStep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := newAsides(time.Minute)
-		began := time.Now()
-		con := &Consumer{asides: a, Options: Options{At: func(Point) {}}}
-		waited := func() time.Duration {
-			if err := con.ack(t.Context(), message{Msg: acknowledged{}}); err != nil {
-				t.Error(err)
-			}
-			return time.Since(began)
-		}
-		takeAll(a)
-		if d := waited(); d != 0 {
-			t.Errorf("it waited %v with one put off", d)
-		}
-		for range stepFrom {
-			a.take("key", "reply", true)
-		}
-		all := make(chan time.Duration)
-		for range 3 {
-			go func() { all <- waited() }()
-		}
-		time.Sleep(moveTick)
-		a.steps()
-		for range 3 {
-			if d := <-all; d != moveTick {
-				t.Errorf("it waited %v, want %v", d, moveTick)
-			}
-		}
-		if d := waited(); d != 3*moveTick {
-			t.Errorf("nobody steps any more, and it waited until %v, want %v", d, 3*moveTick)
-		}
-	})
-}
-
 // A queue that gives out no more because too much of it is put off is moved at
 // full speed, whoever goes by: behind it are healthy events. What is put off
 // again says nothing of it.
@@ -233,8 +192,3 @@ func TestWhatCrowdsTheQueueIsMovedFast(t *testing.T) {
 		})
 	}
 }
-
-// acknowledged is a message to a server that answers at once.
-type acknowledged struct{ jetstream.Msg }
-
-func (acknowledged) DoubleAck(context.Context) error { return nil }

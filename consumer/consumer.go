@@ -9,6 +9,7 @@
 //	crew.go     the goroutines that see messages through
 //	held.go     what is in hand: keeping it alive, and slow requests from filling the slots
 //	aside.go    setting the events of a sick endpoint aside, before they are claimed
+//	step.go     what goes to sleep, or is acknowledged, in step
 //	pull.go     one pull, and what tells a message from an answer of the server
 //	park.go     storing many events in their lanes at once; together.go knows how
 //	decode.go   what a producer may write: the envelope and the raw form
@@ -239,6 +240,7 @@ type Consumer struct {
 	log      zerolog.Logger
 	held     *held
 	asides   *asides
+	steps    *steps
 	parking  *parking
 	together together
 	tails    map[string]*tail // by stream
@@ -270,6 +272,7 @@ func New(o Options) (*Consumer, error) {
 		log:     o.Logger,
 		held:    newHeld(o.SlowCalls),
 		asides:  newAsides(o.AckWait),
+		steps:   newSteps(),
 		parking: newParking(),
 		tails:   map[string]*tail{StreamQueue: {}, StreamLater: {}},
 		sleep:   newSleepBudget(o.MaxAckPending),

@@ -187,3 +187,37 @@ func storedTogether(t *testing.T, r *relaytest.Relay) (n int) {
 	}
 	return n
 }
+
+// What sleeps wakes in time although something goes to sleep every few milliseconds,
+// which has nats-server put off its look at what is due: see step.go.
+func TestWhatSleepsWakesWhileOthersGoToSleep(t *testing.T) {
+	const n, every, backoff, late = 1500, 2 * time.Millisecond, 600 * time.Millisecond, time.Second
+	r := relaytest.Start(t, relaytest.Options{
+		Policy: policy.Options{Schedule: []time.Duration{backoff}, Circuit: policy.CircuitOptions{Failures: 1_000_000, Executions: 1_000_000}},
+	})
+	var mu sync.Mutex
+	first, slowest := map[string]time.Time{}, time.Duration(0)
+	r.Receiver.Always(func(w http.ResponseWriter, req *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		id := req.Header.Get("Webhook-Id")
+		if began, again := first[id]; again {
+			slowest = max(slowest, time.Since(began)-backoff)
+			return
+		}
+		first[id] = time.Now()
+		w.WriteHeader(http.StatusInternalServerError)
+	})
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for i := range n {
+		<-tick.C
+		r.Publish(map[string]any{"url": r.Receiver.URL, "id": fmt.Sprint("again_", i)})
+	}
+	requireDelivered(t, r, n, "again_")
+	mu.Lock()
+	defer mu.Unlock()
+	if slowest > late {
+		t.Errorf("a second attempt came %v late, want %v at most", slowest, late)
+	}
+}

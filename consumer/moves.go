@@ -256,7 +256,7 @@ func (c *Consumer) wait(ctx context.Context, m message, w relay.Webhook, v relay
 			return
 		}
 	}
-	_ = m.NakWithDelay(after) // if it is lost, AckWait brings the message back
+	_ = c.putToSleep(m, after) // it fails with the connection
 }
 
 // refusedPause grows with the number of deliveries, which is right for most:

@@ -45,7 +45,7 @@ func (c *Consumer) settle(ctx context.Context, m message, w relay.Webhook, claim
 	switch v.Place {
 	case relay.Asleep:
 		c.At(BeforeAck)
-		err = m.NakWithDelay(v.After)
+		err = c.putToSleep(m, v.After)
 	case relay.Scheduled:
 		err = c.move(ctx, m, c.schedule(m, w, v.After))
 	case relay.Parked:
@@ -56,7 +56,7 @@ func (c *Consumer) settle(ctx context.Context, m message, w relay.Webhook, claim
 	case relay.Gone:
 		err = c.end(ctx, m, w, v)
 	default: // recorded as waiting in the queue: let it come again
-		err = m.NakWithDelay(minSleep)
+		err = c.putToSleep(m, minSleep)
 	}
 	if err == nil {
 		return
@@ -70,7 +70,7 @@ func (c *Consumer) settle(ctx context.Context, m message, w relay.Webhook, claim
 // ack acknowledges and waits for the server to say that it knows: with a work
 // queue such an acknowledgement survives kill -9 of the server.
 func (c *Consumer) ack(ctx context.Context, m message) error {
-	c.asides.inStep()
+	c.inStep()
 	c.At(BeforeAck)
 	err := attemptTimes(ctx, m.DoubleAck)
 	c.At(AfterAck)
