@@ -54,6 +54,20 @@ func TestAGoalWithoutFiguresIsNotMet(t *testing.T) {
 	}
 }
 
+// Of a drain only the seconds count in which something came back.
+func TestTheSecondInTheMiddle(t *testing.T) {
+	second := func(p99 float64, recovered int) bench.Second { return bench.Second{P99: p99, Recovered: recovered} }
+	for want, seconds := range map[float64][]bench.Second{
+		2:           {second(90, 0), second(1, 0), second(2, 0), {}},
+		5:           {second(1, 0), second(1, 0), second(1, 0), second(4, 7), second(5, 9), second(60, 1)},
+		math.Inf(1): {{}},
+	} {
+		if got := usualP99(line{Report: bench.Report{Timeline: seconds}}); got != want {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+}
+
 func TestProfilesAreLegible(t *testing.T) {
 	got := legible("File: x\nDuration: 3s\n audit.(*committer[go.shape.struct { a [16]uint8 }]).run\n")
 	if want := "Duration: 3s\n audit.(*committer).run\n"; got != want {

@@ -101,6 +101,28 @@ func p99(l line) float64        { return healthy(l).Latency.P99 }
 func settledP99(l line) float64   { return p99Of(healthy(l).Settled) }
 func meanwhileP99(l line) float64 { return p99Of(healthy(l).Meanwhile) }
 
+// usualP99 is the p99 of the second in the middle, of those in which parked events
+// came back if any did: what it is while the disk does not pause.
+func usualP99(l line) float64 {
+	var every, recovering []float64
+	for _, s := range l.Report.Timeline {
+		if s.P99 > 0 {
+			every = append(every, s.P99)
+		}
+		if s.P99 > 0 && s.Recovered > 0 {
+			recovering = append(recovering, s.P99)
+		}
+	}
+	if len(recovering) > 0 {
+		every = recovering
+	}
+	usual, ok := middle(every)
+	if !ok {
+		return math.Inf(1)
+	}
+	return usual
+}
+
 func p99Of(l bench.Latency) float64 {
 	if l.Count == 0 {
 		return math.Inf(1)
