@@ -20,39 +20,41 @@ func TestAcknowledgementsInStep(t *testing.T) {
 		},
 		"asleep": func(a *asides) { a.polled(stepFrom, 100*stepFrom) },
 	} {
-		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { acknowledgeInStep(t, fill) }) })
+		t.Run(name, func(t *testing.T) { acknowledgeInStep(t, fill) })
 	}
 }
 
 func acknowledgeInStep(t *testing.T, fill func(*asides)) {
 	t.Helper()
-	began := time.Now()
-	con := &Consumer{asides: newAsides(time.Minute), steps: newSteps(), Options: Options{At: func(Point) {}}}
-	waited := func() time.Duration {
-		if err := con.ack(t.Context(), message{Msg: acknowledged{}}); err != nil {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		con := &Consumer{asides: newAsides(time.Minute), steps: newSteps(), Options: Options{At: func(Point) {}}}
+		waited := func() time.Duration {
+			if err := con.ack(t.Context(), message{Msg: acknowledged{}}); err != nil {
+				t.Error(err)
+			}
+			return time.Since(began)
 		}
-		return time.Since(began)
-	}
-	con.asides.polled(stepFrom-1, 100*stepFrom)
-	if d := waited(); d != 0 {
-		t.Errorf("it waited %v with few out", d)
-	}
-	fill(con.asides)
-	all := make(chan time.Duration)
-	for range 3 {
-		go func() { all <- waited() }()
-	}
-	time.Sleep(moveTick)
-	con.steps.step(false)
-	for range 3 {
-		if d := <-all; d != moveTick {
-			t.Errorf("it waited %v, want %v", d, moveTick)
+		con.asides.polled(stepFrom-1, 100*stepFrom)
+		if d := waited(); d != 0 {
+			t.Errorf("it waited %v with few out", d)
 		}
-	}
-	if d := waited(); d != 3*moveTick {
-		t.Errorf("nobody steps any more, and it waited until %v, want %v", d, 3*moveTick)
-	}
+		fill(con.asides)
+		all := make(chan time.Duration)
+		for range 3 {
+			go func() { all <- waited() }()
+		}
+		time.Sleep(moveTick)
+		con.steps.step(false)
+		for range 3 {
+			if d := <-all; d != moveTick {
+				t.Errorf("it waited %v, want %v", d, moveTick)
+			}
+		}
+		if d := waited(); d != 3*moveTick {
+			t.Errorf("nobody steps any more, and it waited until %v, want %v", d, 3*moveTick)
+		}
+	})
 }
 
 // What goes to sleep is told to the server at the next step, and at once when there
