@@ -191,7 +191,7 @@ func storedTogether(t *testing.T, r *relaytest.Relay) (n int) {
 // What sleeps wakes in time although something goes to sleep every few milliseconds,
 // which has nats-server put off its look at what is due: see step.go.
 func TestWhatSleepsWakesWhileOthersGoToSleep(t *testing.T) {
-	const n, every, backoff, late = 1500, 2 * time.Millisecond, 600 * time.Millisecond, time.Second
+	const n, every, backoff, late = 600, 5 * time.Millisecond, 600 * time.Millisecond, 1500 * time.Millisecond
 	r := relaytest.Start(t, relaytest.Options{
 		Policy: policy.Options{Schedule: []time.Duration{backoff}, Circuit: policy.CircuitOptions{Failures: 1_000_000, Executions: 1_000_000}},
 	})
